@@ -1,0 +1,123 @@
+//! `ImageConfiguration`: the executor, and the only place that says what to produce.
+
+use serde::{Deserialize, Serialize};
+
+use super::ObjectMeta;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImageConfiguration {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: ImageConfigurationSpec,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ImageConfigurationSpec {
+    pub image: Image,
+    pub container: Container,
+    pub params: BuilderParams,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Image {
+    /// One type or a list of types.
+    #[serde(rename = "type")]
+    pub types: OneOrMany<ImageType>,
+    /// File name of the image; the extension follows the type when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_file_name: Option<String>,
+}
+
+/// An output format. `iso`, `vmdk`, `vhd`, `tar` and `root` have issues of their own; asking for one today is an
+/// error that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageType {
+    #[serde(alias = "qcow2")]
+    Qcow,
+    Raw,
+    Iso,
+    Vmdk,
+    Vhd,
+    Tar,
+    Root,
+}
+
+/// `x` or `[x, y]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        OneOrMany::Many(Vec::new())
+    }
+}
+
+impl<T> OneOrMany<T> {
+    pub fn as_slice(&self) -> &[T] {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+/// Where the builder runs. Engine `docker` has an issue of its own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Container {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// `host:container`; the host half is where the output goes unless a flag says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privileged: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuilderParams {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isobuilder: Option<Builder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qcowbuilder: Option<Builder>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Builder {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_file_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_config_file_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_metadata_file_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// qcow only: compress the clusters (default true, upstream's `qcow_compress`).
+    #[serde(rename = "qcow_compress", skip_serializing_if = "Option::is_none")]
+    pub qcow_compress: Option<bool>,
+    /// qcow only: `zstd` (default) or `zlib` (readable by QEMU before 5.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<QcowCompression>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QcowCompression {
+    #[default]
+    Zstd,
+    Zlib,
+}

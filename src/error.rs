@@ -1,0 +1,211 @@
+//! The one error type of the program: a kind (which decides the exit code), a chain of contexts, hints.
+//!
+//! Owns: [`Error`], [`Kind`], [`Result`] and the [`Context`] extension that attaches what was being done.
+//! Libraries return these and never print; `main` renders them. `std::io::Error` has no blanket conversion on
+//! purpose: an input/output error without its path helps nobody, so `.context(..)` is the only way in.
+
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, as far as a caller can act on it. The exit codes are those of the design, section 6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A step failed (exit 1).
+    Build,
+    /// The command line does not make sense (exit 2).
+    Usage,
+    /// Documents are invalid (exit 3).
+    Documents,
+    /// Input is not authentic: bad signature, wrong digest, expired or rolled-back index (exit 4).
+    Authenticity,
+    /// The network did not deliver (exit 5).
+    Network,
+    /// Not enough space, on the host or in the image (exit 6).
+    Space,
+    /// Inputs differ from the lock (exit 7).
+    Drift,
+    /// A check of the result failed (exit 8).
+    Checks,
+    /// Stopped by the user (exit 130).
+    Interrupted,
+}
+
+impl Kind {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Build => 1,
+            Kind::Usage => 2,
+            Kind::Documents => 3,
+            Kind::Authenticity => 4,
+            Kind::Network => 5,
+            Kind::Space => 6,
+            Kind::Drift => 7,
+            Kind::Checks => 8,
+            Kind::Interrupted => 130,
+        }
+    }
+}
+
+/// An error: innermost message first, then what was being done, outermost last.
+///
+/// Messages are lower case without a full stop; contexts are gerunds with their object ("reading lock /x/y").
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    contexts: Vec<String>,
+    hints: Vec<String>,
+    /// A ready-made source snippet (file:line:column with the line shown), printed below the message.
+    snippet: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner { kind, message: message.into(), contexts: Vec::new(), hints: Vec::new(), snippet: None }))
+    }
+
+    pub fn build(message: impl Into<String>) -> Self {
+        Self::new(Kind::Build, message)
+    }
+
+    pub fn documents(message: impl Into<String>) -> Self {
+        Self::new(Kind::Documents, message)
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.push(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn snippet(mut self, snippet: impl Into<String>) -> Self {
+        self.0.snippet = Some(snippet.into());
+        self
+    }
+
+    #[must_use]
+    pub fn add_context(mut self, context: impl Into<String>) -> Self {
+        self.0.contexts.push(context.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The innermost message, without contexts.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    pub fn hints(&self) -> &[String] {
+        &self.0.hints
+    }
+
+    pub fn rendered_snippet(&self) -> Option<&str> {
+        self.0.snippet.as_deref()
+    }
+}
+
+/// One line: outermost context first, the cause last, joined by `: `.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for context in self.0.contexts.iter().rev() {
+            write!(f, "{context}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Attaching what was being done to a failure.
+pub trait Context<T> {
+    fn context(self, context: impl Into<String>) -> Result<T>;
+    fn with_context<S: Into<String>>(self, context: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T, Error> {
+    fn context(self, context: impl Into<String>) -> Result<T> {
+        self.map_err(|error| error.add_context(context))
+    }
+    fn with_context<S: Into<String>>(self, context: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| error.add_context(context()))
+    }
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn context(self, context: impl Into<String>) -> Result<T> {
+        self.map_err(|error| from_io(error).add_context(context))
+    }
+    fn with_context<S: Into<String>>(self, context: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| from_io(error).add_context(context()))
+    }
+}
+
+impl<T> Context<T> for rustix::io::Result<T> {
+    fn context(self, context: impl Into<String>) -> Result<T> {
+        self.map_err(|error| from_io(error.into()).add_context(context))
+    }
+    fn with_context<S: Into<String>>(self, context: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| from_io(error.into()).add_context(context()))
+    }
+}
+
+fn from_io(error: std::io::Error) -> Error {
+    // An `Error` that travelled through a `Read` implementation comes out as it went in.
+    if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+        if let Some(inner) = error.into_inner() {
+            return match inner.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(other) => Error::build(other.to_string()),
+            };
+        }
+        return Error::build("unknown input/output error");
+    }
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Error::new(Kind::Space, "no space left on device")
+                .hint("free some space, or point `--cache-dir`, `--output-dir` or `TMPDIR` at a larger file system")
+        }
+        _ => Error::build(error.to_string()),
+    }
+}
+
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_read_from_the_outside_in() {
+        let failed: std::io::Result<()> = Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        let error = failed.context("opening /x").context("reading lock").unwrap_err();
+        assert_eq!(error.to_string(), "reading lock: opening /x: entity not found");
+        assert_eq!(error.kind(), Kind::Build);
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_exit_code() {
+        let failed: std::io::Result<()> = Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        assert_eq!(failed.context("writing out/x").unwrap_err().kind().exit_code(), 6);
+    }
+
+    #[test]
+    fn our_error_survives_a_trip_through_io() {
+        let inner = Error::new(Kind::Authenticity, "wrong digest").hint("try again");
+        let through: std::io::Result<()> = Err(inner.into());
+        let back = through.context("fetching").unwrap_err();
+        assert_eq!((back.kind(), back.hints().len()), (Kind::Authenticity, 1));
+    }
+}

@@ -1,0 +1,14 @@
+//! imagebuilder turns Airship-style documents into bootable operating-system images.
+//!
+//! Data flows one way through the rooms below; a room may use the rooms under it, never those above
+//! (`tests/house.rs` reads the `use crate::` edges):
+//!
+//! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
+//!                       -> osconfig, boot -> package -> sandbox -> format, inspect -> tree -> report, error
+
+pub mod api;
+pub mod error;
+pub mod interrupt;
+pub mod report;
+pub mod sandbox;
+pub mod tree;

@@ -1,0 +1,135 @@
+//! What people see while work goes on: steps with progress, notes, warnings.
+//!
+//! Owns: [`Reporter`], a cheap handle that every room may hold, and [`Step`], which ends when dropped. Libraries
+//! report here and never print. What it looks like is decided by the sink behind it.
+
+mod plain;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a step counts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Items,
+    Bytes,
+}
+
+/// One finished step, for the closing summary.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    pub name: String,
+    pub wall: Duration,
+    pub detail: String,
+}
+
+/// Where reports go. Implementations must be quick: they are called from inner loops.
+pub trait Sink: Send + Sync {
+    fn step_started(&self, id: u64, name: &str, total: Option<u64>, unit: Unit);
+    fn step_progress(&self, id: u64, done: u64);
+    fn step_finished(&self, id: u64, timing: &Timing);
+    fn note(&self, text: &str);
+    fn warning(&self, text: &str);
+}
+
+#[derive(Clone)]
+pub struct Reporter(Arc<Shared>);
+
+struct Shared {
+    sink: Box<dyn Sink>,
+    next: AtomicU64,
+    timings: std::sync::Mutex<Vec<Timing>>,
+}
+
+impl Reporter {
+    pub fn new(sink: impl Sink + 'static) -> Self {
+        Reporter(Arc::new(Shared {
+            sink: Box::new(sink),
+            next: AtomicU64::new(0),
+            timings: std::sync::Mutex::default(),
+        }))
+    }
+
+    /// Says nothing but warnings; for tests and `--progress quiet`.
+    pub fn quiet() -> Self {
+        Self::new(plain::Plain::quiet())
+    }
+
+    /// One line per event on standard error; for logs and pipes.
+    pub fn plain() -> Self {
+        Self::new(plain::Plain::default())
+    }
+
+    /// Starts a step. It ends when the returned handle is dropped or [`Step::finish`]ed.
+    pub fn step(&self, name: impl Into<String>) -> Step {
+        self.start(name.into(), None, Unit::Items)
+    }
+
+    /// As [`Reporter::step`], with a known amount of work.
+    pub fn step_of(&self, name: impl Into<String>, total: u64, unit: Unit) -> Step {
+        self.start(name.into(), Some(total), unit)
+    }
+
+    pub fn note(&self, text: impl AsRef<str>) {
+        self.0.sink.note(text.as_ref());
+    }
+
+    pub fn warning(&self, text: impl AsRef<str>) {
+        self.0.sink.warning(text.as_ref());
+    }
+
+    /// All steps finished so far, in the order they finished.
+    pub fn timings(&self) -> Vec<Timing> {
+        self.0.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
+    }
+
+    fn start(&self, name: String, total: Option<u64>, unit: Unit) -> Step {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.0.sink.step_started(id, &name, total, unit);
+        Step {
+            reporter: self.clone(),
+            id,
+            name,
+            started: Instant::now(),
+            done: AtomicU64::new(0),
+            detail: std::sync::Mutex::default(),
+        }
+    }
+}
+
+/// A running step. Shareable between threads by reference.
+pub struct Step {
+    reporter: Reporter,
+    id: u64,
+    name: String,
+    started: Instant,
+    done: AtomicU64,
+    detail: std::sync::Mutex<String>,
+}
+
+impl Step {
+    /// This much more is done.
+    pub fn advance(&self, amount: u64) {
+        let done = self.done.fetch_add(amount, Ordering::Relaxed) + amount;
+        self.reporter.0.sink.step_progress(self.id, done);
+    }
+
+    /// Ends the step with a few words on its result ("225 packages, 182 MB").
+    pub fn finish(self, detail: impl Into<String>) {
+        if let Ok(mut slot) = self.detail.lock() {
+            *slot = detail.into();
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let detail = self.detail.lock().map(|detail| detail.clone()).unwrap_or_default();
+        let timing = Timing { name: self.name.clone(), wall: self.started.elapsed(), detail };
+        self.reporter.0.sink.step_finished(self.id, &timing);
+        if let Ok(mut timings) = self.reporter.0.timings.lock() {
+            timings.push(timing);
+        }
+    }
+}

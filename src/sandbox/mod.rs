@@ -1,0 +1,50 @@
+//! Running foreign programs (maintainer scripts, dpkg, mke2fs, grub-mkimage) inside a target root.
+//!
+//! Owns: the [`Sandbox`] interface and the implementations behind it. A job sees the target root as `/`, has no
+//! network, its own process ids, host name and IPC, a small `/dev`, and cannot start services on the host.
+//! Nothing but the kernel comes from the host.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::tree::TreePath;
+
+/// A file or folder of the host that a job sees at `target` inside the root (made if missing, gone afterwards).
+#[derive(Debug, Clone)]
+pub struct Bind {
+    pub source: PathBuf,
+    pub target: TreePath,
+    pub read_only: bool,
+}
+
+/// One program to run. The environment holds exactly what is listed, on top of a fixed minimum
+/// (`PATH`, `HOME=/root`, `LC_ALL=C.UTF-8`, `DEBIAN_FRONTEND=noninteractive`, `SOURCE_DATE_EPOCH` when given here).
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    pub argv: Vec<String>,
+    pub environment: Vec<(String, String)>,
+    pub binds: Vec<Bind>,
+    pub stdin: Vec<u8>,
+}
+
+impl Job {
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Job { argv: argv.into_iter().map(Into::into).collect(), ..Job::default() }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    pub success: bool,
+    /// "exit code 2" or "killed by signal 9".
+    pub status: String,
+    /// The last part of standard output and error together, for error messages (at most 64 KiB).
+    pub tail: String,
+}
+
+pub trait Sandbox: Send + Sync {
+    /// Runs a job with `root` as its root directory and waits for it. `on_line` gets every line of output as it
+    /// comes. `Err` means the job could not be run; a program that failed is `Ok` with `success: false`.
+    fn run(&self, root: &Path, job: &Job, on_line: &mut dyn FnMut(&str)) -> Result<Finished>;
+}

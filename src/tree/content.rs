@@ -1,0 +1,174 @@
+//! The bytes of a file: their digest, their size, and where to read them.
+//!
+//! Owns: [`Digest`] and [`Content`]. Equality and hashing look at the digest alone. Bytes lie inline (small, made by
+//! us) or in a segment of a pack file of the store.
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Context, Result};
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        Digest(Sha256::digest(bytes).into())
+    }
+
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Digest(bytes)
+    }
+
+    /// From 64 hexadecimal digits.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text.trim(), &mut bytes).ok()?;
+        Some(Digest(bytes))
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An open pack file and its name, shared by all the contents that lie in it.
+#[derive(Debug)]
+pub struct PackFile {
+    pub path: std::path::PathBuf,
+    pub file: File,
+}
+
+#[derive(Clone)]
+enum Source {
+    Inline(Arc<[u8]>),
+    Pack { pack: Arc<PackFile>, offset: u64 },
+}
+
+#[derive(Clone)]
+pub struct Content {
+    digest: Digest,
+    size: u64,
+    source: Source,
+}
+
+impl Content {
+    pub fn inline(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Content { digest: Digest::of(&bytes), size: bytes.len() as u64, source: Source::Inline(bytes) }
+    }
+
+    /// `size` bytes at `offset` of a pack file. The caller vouches for the digest; [`Content::bytes`] checks it.
+    pub fn packed(digest: Digest, size: u64, pack: Arc<PackFile>, offset: u64) -> Self {
+        Content { digest, size, source: Source::Pack { pack, offset } }
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where in which pack file the bytes lie; `None` for inline content.
+    pub fn segment(&self) -> Option<(&Arc<PackFile>, u64)> {
+        match &self.source {
+            Source::Inline(_) => None,
+            Source::Pack { pack, offset } => Some((pack, *offset)),
+        }
+    }
+
+    /// Fills `buffer` with the bytes at `offset` of the content. Reading past the end is an error.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        match &self.source {
+            Source::Inline(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let slice = start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end));
+                match slice {
+                    Some(slice) => {
+                        buffer.copy_from_slice(slice);
+                        Ok(())
+                    }
+                    None => Err(crate::error::Error::build("reading past the end of a file's content")),
+                }
+            }
+            Source::Pack { pack, offset: start } => pack
+                .file
+                .read_exact_at(buffer, start + offset)
+                .with_context(|| format!("reading pack file {}", pack.path.display())),
+        }
+    }
+
+    /// All bytes, checked against the digest.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.size as usize];
+        self.read_at(&mut bytes, 0)?;
+        if Digest::of(&bytes) != self.digest {
+            return Err(crate::error::Error::new(
+                crate::error::Kind::Authenticity,
+                format!("content {} is damaged in the store", self.digest),
+            )
+            .hint("remove the cache folder, it will be filled again"));
+        }
+        Ok(bytes)
+    }
+
+    /// A reader over all bytes.
+    pub fn reader(&self) -> impl Read + '_ {
+        Reader { content: self, position: 0 }
+    }
+}
+
+struct Reader<'a> {
+    content: &'a Content,
+    position: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.content.size - self.position;
+        let length = (buffer.len() as u64).min(left) as usize;
+        if length > 0 {
+            self.content.read_at(&mut buffer[..length], self.position)?;
+            self.position += length as u64;
+        }
+        Ok(length)
+    }
+}
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.size == other.size
+    }
+}
+
+impl Eq for Content {}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({}, {} bytes)", self.digest, self.size)
+    }
+}
