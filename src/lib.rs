@@ -7,6 +7,7 @@
 //!                       -> osconfig, boot -> package -> sandbox -> format, inspect -> tree -> report, error
 
 pub mod api;
+pub mod build;
 pub mod error;
 pub mod interrupt;
 pub mod report;

@@ -1,0 +1,101 @@
+//! The files beside an image: checksums, output metadata.
+//!
+//! Owns: their names and formats. `<name>.<ext>.sha256` and `.md5sum` hold the hexadecimal digest and a newline,
+//! nothing else (upstream's contract, Ironic reads them that way); `<name>.output-metadata.yaml` is upstream's
+//! `bootImagePath` and `md5sum` with more keys below.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use md5::Digest as _;
+
+use crate::error::{Context, Result};
+use crate::interrupt;
+
+/// Digests of a finished file, lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksums {
+    pub sha256: String,
+    pub md5: String,
+    /// Bytes of the file as `stat` shows them.
+    pub size: u64,
+}
+
+impl Checksums {
+    /// Reads the file once; the two digests are computed side by side.
+    pub fn of(path: &Path) -> Result<Self> {
+        let context = || format!("reading {}", path.display());
+        let mut file = File::open(path).with_context(context)?;
+        let (mut sha256, mut md5) = (sha2::Sha256::new(), md5::Md5::new());
+        let mut buffer = vec![0; 4 << 20];
+        let mut size = 0;
+        loop {
+            interrupt::check()?;
+            let length = file.read(&mut buffer).with_context(context)?;
+            if length == 0 {
+                break;
+            }
+            size += length as u64;
+            let block = &buffer[..length];
+            rayon::join(|| sha256.update(block), || md5.update(block));
+        }
+        Ok(Checksums { sha256: hex::encode(sha256.finalize()), md5: hex::encode(md5.finalize()), size })
+    }
+}
+
+/// One line of `output-metadata`, per image file.
+#[derive(Debug, Clone)]
+pub struct ImageRecord {
+    pub file_name: String,
+    /// `qcow2`, `raw`: the word that Metal3 and qemu-img use.
+    pub format: String,
+    pub virtual_size: u64,
+    pub checksums: Checksums,
+}
+
+/// The text of `<name>.output-metadata.yaml`. The first image is the boot image; all are listed.
+pub fn output_metadata(output: &Path, images: &[ImageRecord]) -> String {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::new();
+    if let Some(first) = images.first() {
+        text += &format!("bootImagePath: {}\n", quote(&output.join(&first.file_name).to_string_lossy()));
+        text += &format!("md5sum: {}\n", first.checksums.md5);
+    }
+    text += "images:\n";
+    for image in images {
+        text += &format!("- fileName: {}\n", quote(&image.file_name));
+        text += &format!("  format: {}\n", image.format);
+        text += &format!("  size: {}\n", image.checksums.size);
+        text += &format!("  virtualSize: {}\n", image.virtual_size);
+        text += &format!("  md5: {}\n", image.checksums.md5);
+        text += &format!("  sha256: {}\n", image.checksums.sha256);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_of_known_bytes() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, b"abc").unwrap();
+        let sums = Checksums::of(file.path()).unwrap();
+        // FIPS 180-4 and RFC 1321 test vectors.
+        assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sums.md5, "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(sums.size, 3);
+    }
+
+    #[test]
+    fn metadata_is_yaml_with_upstreams_keys() {
+        let checksums = Checksums { sha256: "aa".into(), md5: "bb".into(), size: 7 };
+        let record =
+            ImageRecord { file_name: "x.qcow2".into(), format: "qcow2".into(), virtual_size: 19 << 30, checksums };
+        let text = output_metadata(Path::new("out"), &[record]);
+        assert!(text.starts_with("bootImagePath: \"out/x.qcow2\"\nmd5sum: bb\nimages:\n"), "{text}");
+        assert!(text.contains("  virtualSize: 20401094656\n"), "{text}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Running a build plan: steps in order, their results kept in the store, files published at the end.
+//!
+//! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
+
+pub mod evidence;
+pub mod publish;
