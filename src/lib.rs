@@ -10,6 +10,7 @@ pub mod api;
 pub mod build;
 pub mod error;
 pub mod interrupt;
+pub mod package;
 pub mod report;
 pub mod sandbox;
 pub mod tree;
