@@ -9,6 +9,7 @@ pub mod image_configuration;
 pub mod meta;
 pub mod node_profile;
 pub mod params;
+pub mod release;
 pub mod scalar;
 
 pub use airship_image::AirshipImage;
@@ -16,6 +17,7 @@ pub use image_configuration::ImageConfiguration;
 pub use meta::ObjectMeta;
 pub use node_profile::NodeProfile;
 pub use params::Params;
+pub use release::Release;
 
 /// Group and version of every kind here.
 pub const API_VERSION: &str = "airshipit.org/v1alpha1";
