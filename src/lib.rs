@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod build;
+pub mod boot;
 pub mod error;
 pub mod interrupt;
 pub mod package;
