@@ -188,7 +188,10 @@ fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
 
 /// What grub-install copies: modules, their lists, the BIOS helpers, a font.
 fn copy_modules(tree: &mut Tree, origin: &Origin) -> Result<()> {
-    for platform in Platform::ALL.into_iter().filter(|platform| platform.installed(tree)) {
+    for platform in Platform::ALL {
+        if !platform.installed(tree) {
+            continue;
+        }
         let source = platform.modules();
         let wanted = |name: &[u8]| {
             [&b".mod"[..], b".lst", b".o"].iter().any(|suffix| name.ends_with(suffix)) || name == b"modinfo.sh"
