@@ -7,8 +7,8 @@
 //!                       -> osconfig, boot -> package -> sandbox -> format, inspect -> tree -> report, error
 
 pub mod api;
-pub mod build;
 pub mod boot;
+pub mod build;
 pub mod error;
 pub mod interrupt;
 pub mod package;

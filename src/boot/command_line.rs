@@ -95,7 +95,9 @@ mod tests {
 
     #[test]
     fn refuses_what_would_not_arrive() {
-        for bad in [argument("a=b", None), argument("", None), argument("a", Some("\"x\"")), argument("a", Some("x\ny"))] {
+        for bad in
+            [argument("a=b", None), argument("", None), argument("a", Some("\"x\"")), argument("a", Some("x\ny"))]
+        {
             assert_eq!(words(&[bad]).unwrap_err().kind(), Kind::Documents);
         }
         assert!(words(&[argument("a", Some(&"x".repeat(2000)))]).is_err());

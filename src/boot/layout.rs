@@ -200,7 +200,9 @@ impl Layout {
             return Err(invalid("the root file system must be ext4"));
         }
         match self.esp().map(|esp| esp.mounted.as_ref().map(|mounted| mounted.kind)) {
-            Some(kind) if kind != Some(FilesystemType::Vfat) => Err(invalid("the partition with flag `esp` must be vfat")),
+            Some(kind) if kind != Some(FilesystemType::Vfat) => {
+                Err(invalid("the partition with flag `esp` must be vfat"))
+            }
             _ => Ok(()),
         }
     }
@@ -235,9 +237,10 @@ fn role(number: u32, wanted: &Wanted) -> String {
 /// Start (rounded up) and end (rounded down, exclusive) on whole MiB, clear of both partition tables.
 fn extent(wanted: &Wanted, disk_size: u64) -> Result<(u64, u64)> {
     let position = |key: &str, text: &str| {
-        Position::parse(text)
-            .and_then(|position| position.resolve(disk_size))
-            .ok_or_else(|| invalid(format!("`{key}: {text}` is not a place on the disk")).hint("write it as parted does: `5MiB`, `100%`"))
+        Position::parse(text).and_then(|position| position.resolve(disk_size)).ok_or_else(|| {
+            invalid(format!("`{key}: {text}` is not a place on the disk"))
+                .hint("write it as parted does: `5MiB`, `100%`")
+        })
     };
     let start = position("part_start", &wanted.part_start)?;
     let end = position("part_end", &wanted.part_end)?;
@@ -286,7 +289,8 @@ fn mounted(number: u32, wanted: &Wanted, identity: &Identity) -> Result<Option<M
     if !wanted.mount.starts_with('/') || wanted.mount.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(invalid(format!("mount point `{}` is not an absolute path without blanks", wanted.mount)));
     }
-    let at = TreePath::new(&wanted.mount).ok_or_else(|| invalid(format!("mount point `{}` has `..` in it", wanted.mount)))?;
+    let at = TreePath::new(&wanted.mount)
+        .ok_or_else(|| invalid(format!("mount point `{}` has `..` in it", wanted.mount)))?;
     let role = role(number, wanted);
     let (options, dump, fsck) = fstab_fields(filesystem, at.is_root())?;
     Ok(Some(Mounted {

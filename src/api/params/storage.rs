@@ -123,9 +123,7 @@ impl Position {
         match self {
             Position::Bytes(bytes) => Some(bytes),
             Position::FromEnd(bytes) => disk.checked_sub(bytes),
-            Position::Fraction(millionths) => {
-                u64::try_from(u128::from(disk) * u128::from(millionths) / 1_000_000).ok()
-            }
+            Position::Fraction(millionths) => u64::try_from(u128::from(disk) * u128::from(millionths) / 1_000_000).ok(),
         }
     }
 }

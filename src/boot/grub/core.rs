@@ -14,8 +14,19 @@ use crate::tree::{Tree, TreePath};
 const BIOS_MODULES: &[&str] = &["biosdisk", "part_gpt", "ext2", "search_fs_uuid"];
 /// The same for UEFI, which brings its own disk driver; `normal` and the rest so that `configfile` works from the
 /// stub as it does with a signed image.
-const EFI_MODULES: &[&str] =
-    &["part_gpt", "fat", "ext2", "search_fs_uuid", "normal", "configfile", "linux", "test", "echo", "serial", "terminal"];
+const EFI_MODULES: &[&str] = &[
+    "part_gpt",
+    "fat",
+    "ext2",
+    "search_fs_uuid",
+    "normal",
+    "configfile",
+    "linux",
+    "test",
+    "echo",
+    "serial",
+    "terminal",
+];
 
 /// Where the job sees its folder. Part of every Debian system (base-files).
 const FOLDER: &str = "mnt";

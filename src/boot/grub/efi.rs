@@ -79,7 +79,10 @@ fn first(tree: &Tree, paths: &[&'static str]) -> Result<Option<TreePath>> {
 pub fn vendor(params: &Params) -> Result<String> {
     let name = &params.distribution.name;
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) || name.eq_ignore_ascii_case("boot") {
-        return Err(Error::new(ErrorKind::Documents, format!("`distribution.name: {name}` gives no folder for the EFI system partition")));
+        return Err(Error::new(
+            ErrorKind::Documents,
+            format!("`distribution.name: {name}` gives no folder for the EFI system partition"),
+        ));
     }
     Ok(name.clone())
 }

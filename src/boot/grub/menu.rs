@@ -43,7 +43,8 @@ impl Menu<'_> {
     pub fn defaults(&self) -> Result<String> {
         let terminal = if self.serial_command.is_empty() { "console" } else { "serial console" };
         let mut lines = vec![
-            "# Written by imagebuilder from `kernel.grub` and `kernel.commandLine`; run update-grub after a change.".to_owned(),
+            "# Written by imagebuilder from `kernel.grub` and `kernel.commandLine`; run update-grub after a change."
+                .to_owned(),
             "GRUB_DEFAULT=0".to_owned(),
             "GRUB_TIMEOUT_STYLE=menu".to_owned(),
             format!("GRUB_TIMEOUT={}", self.timeout),
@@ -96,11 +97,14 @@ impl Menu<'_> {
         }
         let mut out = String::from("serial");
         for (key, value) in self.serial_command {
-            let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+            let word =
+                |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
             if !word(key) || !word(value.as_str()) {
                 return Err(Error::new(
                     Kind::Documents,
-                    format!("`kernel.grub.GRUB_SERIAL_COMMAND` has `{key}: {value}`, expected words such as `speed: 115200`"),
+                    format!(
+                        "`kernel.grub.GRUB_SERIAL_COMMAND` has `{key}: {value}`, expected words such as `speed: 115200`"
+                    ),
                 ));
             }
             let _ = write!(out, " --{key}={value}");
@@ -118,7 +122,9 @@ impl Menu<'_> {
 
     fn entries(&self) -> String {
         let name = self.name();
-        let mut out = String::from("function gfxmode {\n\tset gfxpayload=\"${1}\"\n}\nset linux_gfx_mode=\nexport linux_gfx_mode\n");
+        let mut out = String::from(
+            "function gfxmode {\n\tset gfxpayload=\"${1}\"\n}\nset linux_gfx_mode=\nexport linux_gfx_mode\n",
+        );
         let normal = format!(" {}", for_grub(self.command_line));
         if let Some(newest) = self.kernels.first() {
             self.entry(&mut out, "", newest, &name, "simple", &normal);
@@ -149,7 +155,9 @@ impl Menu<'_> {
         let Menu { boot_uuid, boot_path, root_uuid, .. } = self;
         let class = self.distributor.to_ascii_lowercase();
         let mut lines = vec![
-            format!("menuentry '{title}' --class {class} --class gnu-linux --class gnu --class os $menuentry_id_option 'gnulinux-{id}-{root_uuid}' {{"),
+            format!(
+                "menuentry '{title}' --class {class} --class gnu-linux --class gnu --class os $menuentry_id_option 'gnulinux-{id}-{root_uuid}' {{"
+            ),
             "\tload_video".to_owned(),
             "\tinsmod gzio".to_owned(),
             "\tinsmod part_gpt".to_owned(),
@@ -237,7 +245,10 @@ mod tests {
         let line = ["console=ttyS0".to_owned(), "console=tty0".to_owned()];
         let serial = BTreeMap::from([("speed".to_owned(), Scalar::from("115200"))]);
         let text = menu(&kernels, &line, &serial, "").config().unwrap();
-        assert_eq!(text.matches("\tlinux\t/vmlinuz-6.1.0-2-amd64 root=UUID=r00t ro  console=ttyS0 console=tty0\n").count(), 2);
+        assert_eq!(
+            text.matches("\tlinux\t/vmlinuz-6.1.0-2-amd64 root=UUID=r00t ro  console=ttyS0 console=tty0\n").count(),
+            2
+        );
         assert_eq!(text.matches("\tlinux\t/vmlinuz-6.1.0-1-amd64 root=UUID=r00t ro single \n").count(), 1);
         assert_eq!(text.matches("search --no-floppy --fs-uuid --set=root b00t").count(), 5);
         assert!(text.contains("serial --speed=115200\nterminal_input serial console\n"));

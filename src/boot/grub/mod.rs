@@ -65,8 +65,9 @@ pub fn configure(tree: &mut Tree, params: &Params, layout: &Layout, mtime: Mtime
     let words = super::command_line::words(&params.kernel.command_line)?;
     let kernels = kernels(tree);
     if kernels.is_empty() {
-        return Err(Error::new(ErrorKind::Documents, "there is no kernel in /boot")
-            .hint("add a kernel package to `software.packages`: `linux-image-amd64` (Debian), `linux-image-generic` (Ubuntu)"));
+        return Err(Error::new(ErrorKind::Documents, "there is no kernel in /boot").hint(
+            "add a kernel package to `software.packages`: `linux-image-amd64` (Debian), `linux-image-generic` (Ubuntu)",
+        ));
     }
     let boot = Boot::of(layout)?;
     let distributor = distributor(&params.distribution.name);
@@ -123,8 +124,11 @@ impl Boot {
 /// Every way to boot that the layout has room for needs its packages.
 fn check_packages(tree: &Tree, layout: &Layout) -> Result<()> {
     let missing = |what: &str, package: &str, flag: &str| {
-        Err(Error::new(ErrorKind::Documents, format!("the layout has a partition for {what}, but `{package}` is not installed"))
-            .hint(format!("add `{package}` to `software.packages`, or leave the partition with flag `{flag}` out")))
+        Err(Error::new(
+            ErrorKind::Documents,
+            format!("the layout has a partition for {what}, but `{package}` is not installed"),
+        )
+        .hint(format!("add `{package}` to `software.packages`, or leave the partition with flag `{flag}` out")))
     };
     if layout.bios_boot().is_some() && !Platform::Bios.installed(tree) {
         return missing("BIOS boot", Platform::Bios.package(), "bios_grub");
@@ -133,8 +137,11 @@ fn check_packages(tree: &Tree, layout: &Layout) -> Result<()> {
         return missing("UEFI boot", Platform::Efi.package(), "esp");
     }
     if layout.bios_boot().is_none() && layout.esp().is_none() {
-        return Err(Error::new(ErrorKind::Documents, "no firmware could boot this disk: it has neither a `bios_grub` nor an `esp` partition")
-            .hint("leave `storage.partitions` out to get the default layout"));
+        return Err(Error::new(
+            ErrorKind::Documents,
+            "no firmware could boot this disk: it has neither a `bios_grub` nor an `esp` partition",
+        )
+        .hint("leave `storage.partitions` out to get the default layout"));
     }
     Ok(())
 }
@@ -196,11 +203,8 @@ fn copy_modules(tree: &mut Tree, origin: &Origin) -> Result<()> {
         let wanted = |name: &[u8]| {
             [&b".mod"[..], b".lst", b".o"].iter().any(|suffix| name.ends_with(suffix)) || name == b"modinfo.sh"
         };
-        let names: Vec<Vec<u8>> = tree
-            .children(&source)
-            .map(|(path, _)| path.file_name().to_vec())
-            .filter(|name| wanted(name))
-            .collect();
+        let names: Vec<Vec<u8>> =
+            tree.children(&source).map(|(path, _)| path.file_name().to_vec()).filter(|name| wanted(name)).collect();
         let target = TreePath::literal("boot/grub").join(platform.name().as_bytes());
         for name in names {
             copy_file(tree, &source.join(&name), &target.join(&name), origin)?;
