@@ -12,6 +12,7 @@ pub mod build;
 pub mod error;
 pub mod interrupt;
 pub mod package;
+pub mod osconfig;
 pub mod report;
 pub mod sandbox;
 pub mod tree;
