@@ -4,10 +4,19 @@
 //! network, its own process ids, host name and IPC, a small `/dev`, and cannot start services on the host.
 //! Nothing but the kernel comes from the host.
 
+mod child;
+mod mounts;
+pub mod namespaces;
+pub mod userns;
+pub mod workarea;
+
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::tree::TreePath;
+
+pub use namespaces::Namespaces;
+pub use workarea::WorkArea;
 
 /// A file or folder of the host that a job sees at `target` inside the root (made if missing, gone afterwards).
 #[derive(Debug, Clone)]
@@ -18,7 +27,7 @@ pub struct Bind {
 }
 
 /// One program to run. The environment holds exactly what is listed, on top of a fixed minimum
-/// (`PATH`, `HOME=/root`, `LC_ALL=C.UTF-8`, `DEBIAN_FRONTEND=noninteractive`, `SOURCE_DATE_EPOCH` when given here).
+/// (`PATH`, `HOME=/root`, `LC_ALL=C.UTF-8`, `DEBIAN_FRONTEND=noninteractive`, `SYSTEMD_OFFLINE=1`; `SOURCE_DATE_EPOCH` when given here).
 #[derive(Debug, Clone, Default)]
 pub struct Job {
     pub argv: Vec<String>,
