@@ -55,7 +55,10 @@ fn a_job_lives_in_its_own_world() {
     assert!(finished.success, "{}", finished.tail);
     let text = lines.join("\n");
     assert!(text.starts_with("yes /root C.UTF-8 none none\nfrom stdin\nlocalhost\n0\n"), "{text}");
-    assert!(text.contains("\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"), "{text}");
+    assert!(
+        text.contains("\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"),
+        "{text}"
+    );
     assert!(text.contains("bin\ndev\netc\nlib\nlib64\nproc\nsbin\nsys\ntmp\nusr\n0\n4\n"), "{text}");
     assert!(text.contains("\nerr\n0022\n/\n"), "{text}");
     assert!(text.ends_with("refused"), "{text}");
@@ -102,7 +105,8 @@ fn binds_appear_and_disappear() {
     let folder =
         Bind { source: source.path().to_path_buf(), target: TreePath::literal("mnt/deep/place"), read_only: false };
     let file = Bind { source: source.path().join("file"), target: TreePath::literal("etc/one"), read_only: true };
-    let script = "cat /mnt/deep/place/file /etc/one; echo new > /mnt/deep/place/made; echo x 2>/dev/null > /etc/one || echo ro";
+    let script =
+        "cat /mnt/deep/place/file /etc/one; echo new > /mnt/deep/place/made; echo x 2>/dev/null > /etc/one || echo ro";
     let (finished, lines) = shell(root.path(), script, vec![folder, file]);
     assert!(finished.success, "{}", finished.tail);
     assert_eq!(lines.join(""), "boundboundro");

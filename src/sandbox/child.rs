@@ -10,18 +10,43 @@ use std::os::fd::RawFd;
 
 /// One system call of the set-up, with all its memory.
 pub(super) enum Op {
-    Mount { source: CString, target: CString, fstype: CString, flags: libc::c_ulong, data: CString, optional: bool },
-    MakeDirectory { path: CString, mode: libc::mode_t },
-    WriteFile { path: CString, bytes: Vec<u8>, mode: libc::mode_t },
-    Symlink { path: CString, target: CString },
+    Mount {
+        source: CString,
+        target: CString,
+        fstype: CString,
+        flags: libc::c_ulong,
+        data: CString,
+        optional: bool,
+    },
+    MakeDirectory {
+        path: CString,
+        mode: libc::mode_t,
+    },
+    WriteFile {
+        path: CString,
+        bytes: Vec<u8>,
+        mode: libc::mode_t,
+    },
+    Symlink {
+        path: CString,
+        target: CString,
+    },
     /// Takes hold of the mount at a path, so that it can be attached elsewhere after something covers it.
-    Pick { path: CString },
+    Pick {
+        path: CString,
+    },
     /// Attaches what was picked.
-    Attach { path: CString },
-    HostName { name: CString },
+    Attach {
+        path: CString,
+    },
+    HostName {
+        name: CString,
+    },
     LoopbackUp,
     /// The folder becomes the root of this process; the old root goes away.
-    PivotRoot { path: CString },
+    PivotRoot {
+        path: CString,
+    },
 }
 
 /// Everything the child processes need.
@@ -272,14 +297,8 @@ fn perform(op: &Op, picked: &mut RawFd) -> Result<(), i32> {
             }
             Op::Attach { path } => {
                 let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
-                let done = libc::syscall(
-                    libc::SYS_move_mount,
-                    *picked,
-                    c"".as_ptr(),
-                    libc::AT_FDCWD,
-                    path.as_ptr(),
-                    flags,
-                );
+                let done =
+                    libc::syscall(libc::SYS_move_mount, *picked, c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), flags);
                 libc::close(*picked);
                 check(done)
             }

@@ -84,11 +84,7 @@ impl MountPoints {
         if place.symlink_metadata().is_ok() {
             return Err(Error::build(format!("{path} is a symbolic link to nowhere, nothing can be mounted there")));
         }
-        let made = if directory {
-            std::fs::create_dir(&place)
-        } else {
-            std::fs::File::create_new(&place).map(drop)
-        };
+        let made = if directory { std::fs::create_dir(&place) } else { std::fs::File::create_new(&place).map(drop) };
         made.with_context(|| format!("making mount point {}", place.display()))?;
         self.made.push((place.clone(), directory));
         Ok(place)
@@ -184,12 +180,7 @@ fn proc(place: &Path, ops: &mut Vec<Op>) -> Result<()> {
 }
 
 /// Lays the guards against starting services over the target, where the target has such programs at all.
-fn guards(
-    points: &mut MountPoints,
-    root: &Path,
-    inside: &dyn Fn(&Path) -> PathBuf,
-    ops: &mut Vec<Op>,
-) -> Result<()> {
+fn guards(points: &mut MountPoints, root: &Path, inside: &dyn Fn(&Path) -> PathBuf, ops: &mut Vec<Op>) -> Result<()> {
     let policy = root.join("policy");
     let nothing = root.join("nothing");
     ops.push(Op::WriteFile { path: c_path(&policy)?, bytes: POLICY.to_vec(), mode: 0o755 });
@@ -209,13 +200,7 @@ fn guards(
     Ok(())
 }
 
-fn bind_ops(
-    source: &Path,
-    place: &Path,
-    read_only: bool,
-    locked: libc::c_ulong,
-    ops: &mut Vec<Op>,
-) -> Result<()> {
+fn bind_ops(source: &Path, place: &Path, read_only: bool, locked: libc::c_ulong, ops: &mut Vec<Op>) -> Result<()> {
     ops.push(mount(source, place, "", libc::MS_BIND | libc::MS_REC, "")?);
     if read_only {
         let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV;
@@ -231,7 +216,8 @@ fn locked_flags(path: &Path) -> Result<libc::c_ulong> {
     // SAFETY: a zeroed `statvfs` is valid; both pointers outlive the call.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     if unsafe { libc::statvfs(path_c.as_ptr(), &mut stat) } != 0 {
-        return Err(std::io::Error::last_os_error()).with_context(|| format!("asking how {} is mounted", path.display()));
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("asking how {} is mounted", path.display()));
     }
     let pairs = [
         (libc::ST_NOSUID, libc::MS_NOSUID),

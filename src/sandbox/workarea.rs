@@ -48,7 +48,8 @@ impl WorkArea {
         match rustix::mount::mount("tmpfs", &area.folder, "tmpfs", MountFlags::NODEV, &*options) {
             Ok(()) => area.in_memory = true,
             Err(error) => {
-                reporter.note(format!("working on disk in {}: mounting a tmpfs failed ({error})", area.folder.display()));
+                reporter
+                    .note(format!("working on disk in {}: mounting a tmpfs failed ({error})", area.folder.display()));
             }
         }
         Ok(area)
