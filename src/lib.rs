@@ -10,6 +10,7 @@ pub mod api;
 pub mod boot;
 pub mod build;
 pub mod error;
+pub mod format;
 pub mod interrupt;
 pub mod osconfig;
 pub mod package;

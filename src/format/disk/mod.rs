@@ -1,0 +1,217 @@
+//! A disk, or one partition of it, as data: a size and the extents that are not zero.
+//!
+//! Owns: [`DiskImage`]. File systems make one, [`DiskImage::place`] puts it on a disk, the image writers read the
+//! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory, in a file
+//! of the host ([`host_file`]) or in the content store.
+
+mod host_file;
+
+use std::sync::Arc;
+
+pub use host_file::HostFile;
+
+use crate::error::{Error, Result};
+use crate::tree::Content;
+
+/// Where the bytes of an extent are.
+#[derive(Debug, Clone)]
+pub enum ExtentData {
+    /// As long as the extent.
+    Bytes(Arc<[u8]>),
+    /// From `offset` of the file on.
+    HostFile { file: Arc<HostFile>, offset: u64 },
+    /// From `offset` of the content on.
+    Content { content: Content, offset: u64 },
+}
+
+/// A stretch of the disk that is not (known to be) zero.
+#[derive(Debug, Clone)]
+pub struct Extent {
+    pub offset: u64,
+    pub length: u64,
+    pub data: ExtentData,
+}
+
+impl Extent {
+    pub fn bytes(offset: u64, bytes: impl Into<Arc<[u8]>>) -> Extent {
+        let bytes = bytes.into();
+        Extent { offset, length: bytes.len() as u64, data: ExtentData::Bytes(bytes) }
+    }
+
+    /// A whole content, its first byte at `offset`.
+    pub fn content(offset: u64, content: Content) -> Extent {
+        Extent { offset, length: content.size(), data: ExtentData::Content { content, offset: 0 } }
+    }
+
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.length)
+    }
+
+    /// Fills `buffer` from `skip` bytes into the extent; the caller stays inside it.
+    fn read(&self, buffer: &mut [u8], skip: u64) -> Result<()> {
+        match &self.data {
+            ExtentData::Bytes(bytes) => {
+                let start = skip as usize;
+                let from = bytes.get(start..start + buffer.len());
+                buffer.copy_from_slice(from.ok_or_else(|| Error::build("an extent is longer than its bytes"))?);
+                Ok(())
+            }
+            ExtentData::HostFile { file, offset } => file.read_at(buffer, offset + skip),
+            ExtentData::Content { content, offset } => content.read_at(buffer, offset + skip),
+        }
+    }
+}
+
+/// A sparse disk. Extents are sorted by offset, not empty, do not overlap and lie inside the size.
+#[derive(Debug, Clone)]
+pub struct DiskImage {
+    size: u64,
+    extents: Vec<Extent>,
+}
+
+impl DiskImage {
+    /// All zero.
+    pub fn empty(size: u64) -> DiskImage {
+        DiskImage { size, extents: Vec::new() }
+    }
+
+    /// From extents in any order. Empty ones are dropped; overlaps and what lies outside are errors.
+    pub fn new(size: u64, extents: Vec<Extent>) -> Result<DiskImage> {
+        let mut disk = DiskImage { size, extents };
+        disk.settle()?;
+        Ok(disk)
+    }
+
+    /// A sparse file of the host, for example one that a mkfs program made. The file must not change any more.
+    pub fn from_host_file(file: HostFile) -> Result<DiskImage> {
+        let file = Arc::new(file);
+        let extent = |range: std::ops::Range<u64>| Extent {
+            offset: range.start,
+            length: range.end - range.start,
+            data: ExtentData::HostFile { file: file.clone(), offset: range.start },
+        };
+        DiskImage::new(file.size(), file.data_ranges()?.into_iter().map(extent).collect())
+    }
+
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
+    }
+
+    /// The sum of the extents: an upper bound of what has to be read.
+    pub fn data_size(&self) -> u64 {
+        self.extents.iter().map(|extent| extent.length).sum()
+    }
+
+    /// Puts another image (a partition) at `offset` of this one.
+    pub fn place(&mut self, offset: u64, image: DiskImage) -> Result<()> {
+        if offset.checked_add(image.size).is_none_or(|end| end > self.size) {
+            return Err(Error::build(format!(
+                "{} bytes at offset {offset} do not fit on a disk of {} bytes",
+                image.size, self.size
+            )));
+        }
+        let moved = image.extents.into_iter().map(|extent| Extent { offset: extent.offset + offset, ..extent });
+        self.extents.extend(moved);
+        self.settle()
+    }
+
+    /// Puts bytes at `offset`.
+    pub fn write(&mut self, offset: u64, bytes: impl Into<Arc<[u8]>>) -> Result<()> {
+        self.extents.push(Extent::bytes(offset, bytes));
+        self.settle()
+    }
+
+    /// Fills `buffer` with the bytes at `offset`; zero where there is no extent and behind the end of the disk.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        buffer.fill(0);
+        let end = offset.saturating_add(buffer.len() as u64);
+        let first = self.extents.partition_point(|extent| extent.end() <= offset);
+        for extent in self.extents[first..].iter().take_while(|extent| extent.offset < end) {
+            let from = extent.offset.max(offset);
+            let to = extent.end().min(end);
+            let target = &mut buffer[(from - offset) as usize..(to - offset) as usize];
+            extent.read(target, from - extent.offset)?;
+        }
+        Ok(())
+    }
+
+    /// The indices of all blocks of `block` bytes that an extent touches, ascending, each once. Reads nothing.
+    pub fn touched_blocks(&self, block: u64) -> impl Iterator<Item = u64> + '_ {
+        let mut next = 0;
+        self.extents.iter().flat_map(move |extent| {
+            let first = (extent.offset / block).max(next);
+            let last = (extent.end() - 1) / block;
+            next = next.max(last + 1);
+            first..=last
+        })
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.extents.retain(|extent| extent.length > 0);
+        self.extents.sort_by_key(|extent| extent.offset);
+        for extent in &self.extents {
+            if extent.offset.checked_add(extent.length).is_none_or(|end| end > self.size) {
+                return Err(Error::build(format!(
+                    "{} bytes at offset {} lie outside of a disk of {} bytes",
+                    extent.length, extent.offset, self.size
+                )));
+            }
+        }
+        match self.extents.windows(2).find(|pair| pair[0].end() > pair[1].offset) {
+            None => Ok(()),
+            Some(pair) => Err(Error::build(format!(
+                "two extents overlap: {} to {} and {} to {}",
+                pair[0].offset,
+                pair[0].end(),
+                pair[1].offset,
+                pair[1].end()
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_across_extents_and_holes() {
+        let disk = DiskImage::new(100, vec![Extent::bytes(20, *b"cdef"), Extent::bytes(8, *b"ab")]).unwrap();
+        let mut buffer = [b'x'; 16];
+        disk.read_at(&mut buffer, 7).unwrap();
+        assert_eq!(&buffer, b"\0ab\0\0\0\0\0\0\0\0\0\0cde");
+        disk.read_at(&mut buffer, 95).unwrap();
+        assert_eq!(buffer, [0; 16]);
+        assert_eq!(disk.data_size(), 6);
+    }
+
+    #[test]
+    fn touched_blocks_come_once() {
+        let disk = DiskImage::new(100, vec![Extent::bytes(8, *b"abc"), Extent::bytes(12, *b"d"), Extent::bytes(47, *b"ef")])
+            .unwrap();
+        assert_eq!(disk.touched_blocks(10).collect::<Vec<_>>(), [0, 1, 4]);
+        assert_eq!(disk.touched_blocks(1000).collect::<Vec<_>>(), [0]);
+        assert_eq!(DiskImage::empty(100).touched_blocks(10).count(), 0);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        assert!(DiskImage::new(10, vec![Extent::bytes(0, *b"ab"), Extent::bytes(1, *b"c")]).is_err());
+        assert!(DiskImage::new(10, vec![Extent::bytes(9, *b"ab")]).is_err());
+        let huge = Extent { offset: u64::MAX, length: 2, data: ExtentData::Bytes(Arc::from(*b"ab")) };
+        assert!(DiskImage::new(10, vec![huge]).is_err());
+        assert!(DiskImage::empty(10).place(5, DiskImage::empty(6)).is_err());
+    }
+
+    #[test]
+    fn a_partition_keeps_its_holes() {
+        let mut disk = DiskImage::empty(1 << 40);
+        disk.place(1 << 39, DiskImage::new(1 << 30, vec![Extent::bytes(4096, *b"x")]).unwrap()).unwrap();
+        assert_eq!(disk.extents()[0].offset, (1 << 39) + 4096);
+        assert_eq!(disk.touched_blocks(65536).collect::<Vec<_>>(), [(1 << 39) / 65536]);
+    }
+}

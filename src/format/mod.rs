@@ -1,0 +1,11 @@
+//! Everything that turns data into bytes of an image: one folder a format.
+//!
+//! In each: `format.rs` the on-disk structures with their section of the specification, `layout.rs` pure (data to
+//! offsets), `write.rs` streams, `mod.rs` what is supported and what is left out. [`disk`] is what they share: a
+//! sparse disk or partition as data.
+
+pub mod disk;
+pub mod fat;
+pub mod gpt;
+pub mod qcow2;
+pub mod raw;
