@@ -50,7 +50,9 @@ impl HostFile {
                 // Only a hole is left.
                 Err(rustix::io::Errno::NXIO) => break,
                 Err(_) if position == 0 => return Ok(std::iter::once(0..self.size).collect()),
-                Err(error) => return Err(error).with_context(|| format!("looking for data in {}", self.path.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("looking for data in {}", self.path.display()));
+                }
             };
             let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start))
                 .with_context(|| format!("looking for holes in {}", self.path.display()))?;

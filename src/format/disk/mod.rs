@@ -191,8 +191,9 @@ mod tests {
 
     #[test]
     fn touched_blocks_come_once() {
-        let disk = DiskImage::new(100, vec![Extent::bytes(8, *b"abc"), Extent::bytes(12, *b"d"), Extent::bytes(47, *b"ef")])
-            .unwrap();
+        let disk =
+            DiskImage::new(100, vec![Extent::bytes(8, *b"abc"), Extent::bytes(12, *b"d"), Extent::bytes(47, *b"ef")])
+                .unwrap();
         assert_eq!(disk.touched_blocks(10).collect::<Vec<_>>(), [0, 1, 4]);
         assert_eq!(disk.touched_blocks(1000).collect::<Vec<_>>(), [0]);
         assert_eq!(DiskImage::empty(100).touched_blocks(10).count(), 0);
