@@ -16,4 +16,5 @@ pub mod osconfig;
 pub mod package;
 pub mod report;
 pub mod sandbox;
+pub mod seal;
 pub mod tree;
