@@ -5,9 +5,11 @@
 //! the bytes of a file from where the store keeps them. Paths are bytes, relative to the root, without a leading
 //! slash; the root itself is the empty path. `origin` is not part of a Tree's digest.
 
+mod codec;
 pub mod content;
 pub mod edit;
 pub mod path;
+pub mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

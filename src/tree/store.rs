@@ -1,0 +1,386 @@
+//! The store of finished steps: Trees by the digest of what went into them, file contents in few large pack files.
+//!
+//! Owns: the folder layout below, its crash safety and its locks.
+//!
+//! ```text
+//! <cache>/trees-v1/<key>.tree   a Tree, one JSON object a line, SHA-256 of the rest in the last line
+//! <cache>/trees-v1/<id>.pack    the contents that this step added, end to end
+//! <cache>/trees-v1/<key>.lock   flocked while somebody makes <key>
+//! ```
+//!
+//! A Tree refers to contents in its own pack and in the packs of the steps below it. Both files are written under
+//! another name, synced and renamed, the pack first, so a `.tree` always finds its packs. An entry that is damaged or
+//! misses a pack counts as absent and is made again, into a pack of a new name, because steps above it may refer to the
+//! old one. The folder name carries the version of the format.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::{FlockOperation, flock};
+use sha2::{Digest as _, Sha256};
+
+use super::codec::{self, Packs};
+use super::content::PackFile;
+use super::{Content, Digest, Kind, Tree};
+use crate::error::{Context, Error, Result};
+use crate::interrupt;
+
+/// Files up to this size are read once, in one piece; larger ones twice, in pieces.
+const ONE_PIECE: u64 = 64 << 20;
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Opens the store below a cache folder, making it if needed.
+    pub fn open(cache: &Path) -> Result<Store> {
+        let folder = cache.join("trees-v1");
+        fs::create_dir_all(&folder).with_context(|| format!("making store {}", folder.display()))?;
+        Ok(Store { folder })
+    }
+
+    fn tree_path(&self, key: Digest) -> PathBuf {
+        self.folder.join(format!("{key}.tree"))
+    }
+
+    fn pack_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.pack"))
+    }
+
+    /// A finished step, or `None` if it is not there or not whole.
+    pub fn load(&self, key: Digest) -> Result<Option<Tree>> {
+        let path = self.tree_path(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
+            Ok(tree) => Ok(Some(tree)),
+            Err(error) => {
+                tracing::warn!("{} is damaged and will be made again: {error}", path.display());
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_pack(&self, name: &str, length: u64) -> Result<Arc<PackFile>> {
+        if Digest::from_hex(name).is_none() {
+            return Err(Error::build(format!("`{name}` is not the name of a pack file")));
+        }
+        let path = self.pack_path(name);
+        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        let found = file.metadata().with_context(|| format!("reading {}", path.display()))?.len();
+        if found != length {
+            return Err(Error::build(format!("{} has {found} bytes, not {length}", path.display())));
+        }
+        Ok(Arc::new(PackFile { path, file }))
+    }
+
+    /// Starts making a step. Waits while another process makes the same one: ask [`Store::load`] again afterwards.
+    pub fn writer(&self, key: Digest) -> Result<PackWriter> {
+        let lock = self.folder.join(format!("{key}.lock"));
+        let context = || format!("locking {}", lock.display());
+        let handle = File::options().create(true).truncate(false).write(true).open(&lock).with_context(context)?;
+        loop {
+            match flock(&handle, FlockOperation::LockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::INTR) => interrupt::check()?,
+                Err(error) => return Err(error).with_context(context),
+            }
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".pack-")
+            .tempfile_in(&self.folder)
+            .with_context(|| format!("making a pack file in {}", self.folder.display()))?;
+        let file = temporary.reopen().with_context(|| "opening the new pack file")?;
+        // Never the name of an earlier pack of this key: steps above may refer into that one.
+        let id = Digest::of(format!("{key} {}", temporary.path().display()).as_bytes());
+        let path = self.pack_path(&id.to_hex());
+        Ok(PackWriter {
+            store: self.clone(),
+            key,
+            pack: Arc::new(PackFile { path, file }),
+            temporary,
+            state: Mutex::default(),
+            _lock: handle,
+        })
+    }
+}
+
+/// A step in the making: collects contents. Dropped without [`PackWriter::save`], it leaves nothing.
+pub struct PackWriter {
+    store: Store,
+    key: Digest,
+    pack: Arc<PackFile>,
+    temporary: tempfile::NamedTempFile,
+    state: Mutex<State>,
+    _lock: File,
+}
+
+#[derive(Default)]
+struct State {
+    end: u64,
+    /// Only looked up, never iterated.
+    known: HashMap<Digest, Content>,
+}
+
+impl PackWriter {
+    /// Contents of a lower Tree are referred to where they lie instead of being stored again.
+    pub fn known(&mut self, tree: &Tree) {
+        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        for (_, entry) in tree.iter() {
+            if let Kind::File(content) = &entry.kind {
+                if content.segment().is_some() {
+                    state.known.insert(content.digest(), content.clone());
+                }
+            }
+        }
+    }
+
+    /// Stores bytes unless the same ones are there already.
+    pub fn add(&self, bytes: &[u8]) -> Result<Content> {
+        let digest = Digest::of(bytes);
+        let size = bytes.len() as u64;
+        match self.reserve(digest, size) {
+            Reserved::Known(content) => Ok(content),
+            Reserved::New(offset) => {
+                self.pack
+                    .file
+                    .write_all_at(bytes, offset)
+                    .with_context(|| format!("writing pack file {}", self.pack.path.display()))?;
+                Ok(self.publish(digest, size, offset))
+            }
+        }
+    }
+
+    /// Stores what a file holds, from its start.
+    pub fn add_file(&self, file: &File) -> Result<Content> {
+        let size = file.metadata().context("reading the size of a file")?.len();
+        if size <= ONE_PIECE {
+            let mut bytes = Vec::with_capacity(size as usize + 1);
+            let mut limited = file.take(ONE_PIECE + 1);
+            limited.read_to_end(&mut bytes).context("reading a file")?;
+            return self.add(&bytes);
+        }
+        let digest = for_each_block(file, size, |_, _| Ok(()))?;
+        match self.reserve(digest, size) {
+            Reserved::Known(content) => Ok(content),
+            Reserved::New(offset) => {
+                let copied = for_each_block(file, size, |block, at| {
+                    self.pack
+                        .file
+                        .write_all_at(block, offset + at)
+                        .with_context(|| format!("writing pack file {}", self.pack.path.display()))
+                })?;
+                if copied != digest {
+                    return Err(Error::build("a file changed while it was read"));
+                }
+                Ok(self.publish(digest, size, offset))
+            }
+        }
+    }
+
+    /// The place for new bytes. Two threads with the same bytes may both get one; the later copy is a little waste.
+    fn reserve(&self, digest: Digest, size: u64) -> Reserved {
+        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        if let Some(content) = state.known.get(&digest) {
+            return Reserved::Known(content.clone());
+        }
+        let offset = state.end;
+        state.end += size;
+        Reserved::New(offset)
+    }
+
+    fn publish(&self, digest: Digest, size: u64, offset: u64) -> Content {
+        let content = Content::packed(digest, size, self.pack.clone(), offset);
+        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        state.known.entry(digest).or_insert_with(|| content.clone()).clone()
+    }
+
+    /// Makes the step's result findable under its key. Inline contents of the Tree are stored too; the Tree that
+    /// comes back refers to the store for all of them.
+    pub fn save(self, tree: &Tree) -> Result<Tree> {
+        let mut tree = tree.clone();
+        for (_, entry) in tree.iter_mut() {
+            if let Kind::File(content) = &mut entry.kind {
+                if content.segment().is_none() {
+                    *content = self.add(&content.bytes()?)?;
+                }
+            }
+        }
+        let end = self.state.lock().expect("no thread panics while it holds this").end;
+        // A file cut short leaves a gap at the end; the length is part of what a Tree expects.
+        self.pack.file.set_len(end).context("closing the pack file")?;
+        let mut packs = Packs::default();
+        let body = codec::encode(&tree, &mut packs)?;
+        let path = self.store.tree_path(self.key);
+        let mut out = tempfile::Builder::new()
+            .prefix(".tree-")
+            .tempfile_in(&self.store.folder)
+            .with_context(|| format!("writing {}", path.display()))?;
+        let context = || format!("writing {}", path.display());
+        BufWriter::new(out.as_file_mut()).write_all(&body).with_context(context)?;
+        self.pack.file.sync_all().context("flushing the pack file to disk")?;
+        self.temporary.persist(&self.pack.path).map_err(|error| error.error).with_context(context)?;
+        out.as_file().sync_all().with_context(context)?;
+        out.persist(&path).map_err(|error| error.error).with_context(context)?;
+        File::open(&self.store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
+        Ok(tree)
+    }
+}
+
+enum Reserved {
+    Known(Content),
+    New(u64),
+}
+
+/// Calls back with each block and its offset; gives the digest of all. Fails if the file is shorter than `size`.
+fn for_each_block(file: &File, size: u64, mut block: impl FnMut(&[u8], u64) -> Result<()>) -> Result<Digest> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 4 << 20];
+    let mut at = 0;
+    while at < size {
+        interrupt::check()?;
+        let length = (size - at).min(buffer.len() as u64) as usize;
+        file.read_exact_at(&mut buffer[..length], at).context("reading a file")?;
+        hash.update(&buffer[..length]);
+        block(&buffer[..length], at)?;
+        at += length as u64;
+    }
+    Ok(Digest::from_bytes(hash.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Entry, Meta, Mtime, Origin, TreePath};
+
+    fn key(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn path(text: &str) -> TreePath {
+        TreePath::new(text).unwrap()
+    }
+
+    /// One of each kind, with names and attributes that need care.
+    fn tree() -> Tree {
+        let origin: Origin = Arc::from("package x \"quoted\"");
+        let mut tree = Tree::new();
+        let mut meta =
+            Meta { mode: 0o4755, uid: 7, gid: 1 << 31, mtime: Mtime { seconds: -5, nanoseconds: 9 }, ..Meta::root(0) };
+        meta.xattrs.insert(b"security.capability".to_vec(), vec![0, 1, 255]);
+        tree.write_file(&path("a/b"), "hello", meta, &origin).unwrap();
+        let odd = TreePath::new(b"a/\xff\n%41 \"").unwrap();
+        tree.write_file(&odd, "", Meta::root(0o644), &origin).unwrap();
+        tree.write_symlink(&path("l"), &b"../\xfe"[..], Mtime::default(), &origin).unwrap();
+        let kinds = [
+            ("a/h", Kind::HardLink(path("a/b"))),
+            ("c", Kind::CharDevice { major: 1, minor: 3 }),
+            ("d", Kind::BlockDevice { major: 8, minor: 300 }),
+            ("p", Kind::Fifo),
+            ("s", Kind::Socket),
+        ];
+        for (name, kind) in kinds {
+            tree.insert_raw(path(name), Entry { meta: Meta::root(0o600), kind, origin: origin.clone() });
+        }
+        tree
+    }
+
+    #[test]
+    fn a_tree_comes_back_as_it_went_in() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        assert!(store.load(key("x")).unwrap().is_none());
+        let saved = store.writer(key("x")).unwrap().save(&tree()).unwrap();
+        let loaded = store.load(key("x")).unwrap().unwrap();
+        assert_eq!(loaded, tree());
+        assert_eq!(saved, loaded);
+        assert_eq!(loaded.read_file(&path("a/h")).unwrap().unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_higher_layer_refers_to_the_packs_below() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let lower = store.writer(key("lower")).unwrap().save(&tree()).unwrap();
+        let mut writer = store.writer(key("upper")).unwrap();
+        writer.known(&lower);
+        let mut upper = lower.clone();
+        let content = writer.add(b"new").unwrap();
+        upper
+            .put(&path("n"), Entry { meta: Meta::root(0o644), kind: Kind::File(content), origin: Arc::from("") })
+            .unwrap();
+        assert_eq!(writer.add(b"hello").unwrap().segment().unwrap().1, 0);
+        writer.save(&upper).unwrap();
+        let pack = |tree: &Tree, name: &str| match &tree.get(&path(name)).unwrap().kind {
+            Kind::File(content) => content.segment().unwrap().0.path.clone(),
+            _ => panic!("not a file"),
+        };
+        assert_eq!(fs::metadata(pack(&upper, "n")).unwrap().len(), 3, "only what is new");
+        assert_eq!(store.load(key("upper")).unwrap().unwrap(), upper);
+        store.writer(key("lower")).unwrap().save(&tree()).unwrap();
+        assert_eq!(store.load(key("upper")).unwrap().unwrap(), upper, "making the lower one again does no harm");
+        fs::remove_file(pack(&lower, "a/b")).unwrap();
+        assert!(store.load(key("upper")).unwrap().is_none(), "a missing pack below makes it absent");
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        store.writer(key("x")).unwrap().save(&tree()).unwrap();
+        let path = store.tree_path(key("x"));
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(7) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(&path, &bad).unwrap();
+            assert!(store.load(key("x")).unwrap().is_none(), "flipped bit at {at}");
+            fs::write(&path, &good[..at]).unwrap();
+            assert!(store.load(key("x")).unwrap().is_none(), "cut at {at}");
+        }
+        fs::write(&path, &good).unwrap();
+        let pack = match &store.load(key("x")).unwrap().unwrap().get(&super::tests::path("a/b")).unwrap().kind {
+            Kind::File(content) => content.segment().unwrap().0.path.clone(),
+            _ => panic!("not a file"),
+        };
+        let mut bytes = fs::read(&pack).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&pack, &bytes).unwrap();
+        let loaded = store.load(key("x")).unwrap().unwrap();
+        assert!(loaded.read_file(&super::tests::path("a/b")).is_err(), "content is checked when it is used");
+    }
+
+    #[test]
+    fn an_abandoned_writer_leaves_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let writer = store.writer(key("x")).unwrap();
+        writer.add(b"lost").unwrap();
+        drop(writer);
+        let left: Vec<_> = fs::read_dir(&store.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [std::ffi::OsString::from(format!("{}.lock", key("x")))]);
+    }
+
+    #[test]
+    fn large_files_are_stored_in_pieces() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let writer = store.writer(key("x")).unwrap();
+        let big = tempfile::tempfile().unwrap();
+        big.set_len(ONE_PIECE + 5).unwrap();
+        big.write_all_at(b"end", ONE_PIECE).unwrap();
+        let content = writer.add_file(&big).unwrap();
+        assert_eq!(content.size(), ONE_PIECE + 5);
+        assert_eq!(Digest::of(&content.bytes().unwrap()), content.digest());
+        assert_eq!(writer.add_file(&big).unwrap().segment().unwrap().1, 0, "stored once");
+    }
+}
