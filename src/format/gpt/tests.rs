@@ -21,7 +21,11 @@ fn table(disk_size: u64) -> Table {
         disk_size,
         disk_guid: Uuid::from_u128(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF),
         // Not in order of their place, as upstream's layout.
-        partitions: vec![partition(1, 4096, last_usable(disk_size / 512)), partition(2, 34, 2047), partition(3, 2048, 4095)],
+        partitions: vec![
+            partition(1, 4096, last_usable(disk_size / 512)),
+            partition(2, 34, 2047),
+            partition(3, 2048, 4095),
+        ],
         boot_code: vec![0x90; 440],
     }
 }
