@@ -9,9 +9,11 @@
 pub mod api;
 pub mod boot;
 pub mod build;
+pub mod document;
 pub mod error;
 pub mod format;
 pub mod interrupt;
+pub mod kustomize;
 pub mod osconfig;
 pub mod package;
 pub mod report;

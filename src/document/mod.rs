@@ -1,0 +1,27 @@
+//! Documents as a tree in which every value remembers where it came from.
+//!
+//! Owns: reading YAML and JSON ([`load_file`], [`load_str`]), the tree ([`Node`]), typed access with exact
+//! positions in errors ([`decode`]), output as kustomize writes it ([`to_yaml`]), JSON ([`to_json`], [`from_json`])
+//! and the table of origins ([`origins`]). Uses error and interrupt only.
+
+mod de;
+mod diagnostic;
+mod emit;
+mod json;
+mod load;
+mod node;
+mod order;
+mod origins;
+mod scalar;
+mod source;
+
+pub use de::{Decoder, decode};
+pub use diagnostic::{Diagnostic, nearest, suggestion};
+pub use emit::{document, to_yaml};
+pub use json::{from_json, to_json};
+pub use load::{Loaded, Loader, load_file, load_str, read_limited};
+pub use node::{Change, ChangeKind, Entry, Key, Mapping, Node, Origin, Scalar, Style, Tag, Value};
+pub use order::sort_by_key;
+pub use origins::{OriginEntry, origins};
+pub use scalar::{Resolved, needs_quotes, resolve, resolve_plain};
+pub use source::{Position, Source};

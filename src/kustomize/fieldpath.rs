@@ -1,0 +1,202 @@
+//! Field paths of replacements: `spec.list.[name=x].field`, `spec.list.*.field`, `metadata.annotations.a\.b`.
+//!
+//! Owns: [`FieldPath`]: parsing, looking up one value, visiting all values that match, with creation of what is
+//! missing.
+
+use crate::document::{Entry, Key, Mapping, Node, Origin, Position, Value};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    /// A key of a mapping, or the number of a list element.
+    Field(String),
+    /// `[key=value]`; without key, the element itself.
+    Element(String, String),
+    /// `*`
+    Every,
+}
+
+#[derive(Debug, Clone)]
+pub struct FieldPath(Vec<Part>);
+
+/// What is made where a path ends in nothing.
+#[derive(Debug, Clone, Copy)]
+pub enum Create<'a> {
+    No,
+    /// An empty value of the same shape as this one, at the position of the entry that asks for it.
+    Like(&'a Node, &'a Position),
+}
+
+impl FieldPath {
+    pub fn parse(text: &str) -> Self {
+        FieldPath(split(text).into_iter().map(|part| Part::parse(&part)).collect())
+    }
+
+    /// The value of a source.
+    pub fn get<'n>(&self, node: &'n Node) -> Option<&'n Node> {
+        self.0.iter().try_fold(node, |node, part| match (part, &node.value) {
+            (Part::Field(key), Value::Mapping(mapping)) => mapping.get(key),
+            (Part::Field(key), Value::Sequence(items)) => items.get(key.parse::<usize>().ok()?),
+            (Part::Element(key, value), Value::Sequence(items)) => items.iter().find(|item| fits(item, key, value)),
+            _ => None,
+        })
+    }
+
+    /// Calls `visit` on every value the path leads to, and returns how many there were.
+    pub fn visit<E>(
+        &self,
+        node: &mut Node,
+        create: Create<'_>,
+        visit: &mut impl FnMut(&mut Node) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        walk(node, &self.0, create, visit)
+    }
+
+    /// The longest leading part of the path that exists, as text, for messages.
+    pub fn existing_prefix(&self, node: &Node) -> String {
+        let mut prefix = String::new();
+        for end in 1..=self.0.len() {
+            if FieldPath(self.0[..end].to_vec()).get(node).is_none() {
+                break;
+            }
+            prefix = self.0[..end].iter().map(Part::text).collect::<Vec<_>>().join(".");
+        }
+        prefix
+    }
+}
+
+impl Part {
+    fn parse(text: &str) -> Self {
+        let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        match inner.and_then(|inner| inner.split_once('=')) {
+            Some((key, value)) => Part::Element(key.to_owned(), unquoted(value).to_owned()),
+            None if text == "*" => Part::Every,
+            None => Part::Field(text.to_owned()),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Part::Field(key) => key.clone(),
+            Part::Element(key, value) => format!("[{key}={value}]"),
+            Part::Every => "*".into(),
+        }
+    }
+
+    fn wants_list(&self) -> bool {
+        match self {
+            Part::Field(key) => key.parse::<usize>().is_ok(),
+            Part::Element(..) | Part::Every => true,
+        }
+    }
+}
+
+fn unquoted(value: &str) -> &str {
+    let quoted = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    quoted('\'').or_else(|| quoted('"')).unwrap_or(value)
+}
+
+/// Splits at dots that are neither escaped nor within brackets.
+fn split(text: &str) -> Vec<String> {
+    let (mut parts, mut part, mut bracket) = (Vec::new(), String::new(), false);
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.peek() == Some(&'.') => part.extend(characters.next()),
+            '.' if !bracket => parts.push(std::mem::take(&mut part)),
+            _ => {
+                bracket = match character {
+                    '[' if part.is_empty() => true,
+                    ']' => false,
+                    _ => bracket,
+                };
+                part.push(character);
+            }
+        }
+    }
+    parts.push(part);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn fits(item: &Node, key: &str, value: &str) -> bool {
+    let found = if key.is_empty() { Some(item) } else { item.get(key) };
+    found.and_then(Node::text).is_some_and(|text| text == value)
+}
+
+fn blank(rest: &[Part], like: &Node, at: &Position) -> Node {
+    let origin = Origin::new(at.clone());
+    match rest.first() {
+        Some(part) if part.wants_list() => Node::sequence(Vec::new(), origin),
+        Some(_) => Node::mapping(origin),
+        None => match &like.value {
+            Value::Mapping(_) => Node::mapping(origin),
+            Value::Sequence(_) => Node::sequence(Vec::new(), origin),
+            Value::Scalar(_) => Node::plain("", origin),
+        },
+    }
+}
+
+fn walk<E>(
+    node: &mut Node,
+    path: &[Part],
+    create: Create<'_>,
+    visit: &mut impl FnMut(&mut Node) -> Result<(), E>,
+) -> Result<usize, E> {
+    let Some((part, rest)) = path.split_first() else {
+        visit(node)?;
+        return Ok(1);
+    };
+    if let (Create::Like(like, at), true) = (create, node.is_null()) {
+        let made = blank(path, like, at);
+        node.value = made.value;
+    }
+    match (part, &mut node.value) {
+        (Part::Every, Value::Sequence(items)) => {
+            items.iter_mut().try_fold(0, |count, item| Ok(count + walk(item, rest, create, visit)?))
+        }
+        (Part::Element(key, value), Value::Sequence(items)) => {
+            if let (false, Create::Like(_, at)) = (items.iter().any(|item| fits(item, key, value)), create) {
+                items.push(element(key, value, at));
+            }
+            let matching = items.iter_mut().filter(|item| fits(item, key, value));
+            matching.into_iter().try_fold(0, |count, item| Ok(count + walk(item, rest, create, visit)?))
+        }
+        (Part::Field(key), Value::Sequence(items)) => {
+            let Ok(index) = key.parse::<usize>() else { return Ok(0) };
+            if let (true, Create::Like(like, at)) = (index == items.len(), create) {
+                items.push(blank(rest, like, at));
+            }
+            items.get_mut(index).map_or(Ok(0), |item| walk(item, rest, create, visit))
+        }
+        (Part::Field(key), Value::Mapping(mapping)) => {
+            if let (None, Create::Like(like, at)) = (mapping.get(key), create) {
+                let key = Key { text: key.clone(), at: at.clone(), is_string: true };
+                mapping.entries.push(Entry { key, value: blank(rest, like, at) });
+            }
+            mapping.get_mut(key).map_or(Ok(0), |value| walk(value, rest, create, visit))
+        }
+        _ => Ok(0),
+    }
+}
+
+/// A list element that a selector asks for.
+fn element(key: &str, value: &str, at: &Position) -> Node {
+    let origin = Origin::new(at.clone());
+    let text = Node::plain(value, origin.clone());
+    if key.is_empty() {
+        return text;
+    }
+    let key = Key { text: key.to_owned(), at: at.clone(), is_string: true };
+    Node::new(Value::Mapping(Mapping { entries: vec![Entry { key, value: text }] }), origin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_split_at_plain_dots_only() {
+        assert_eq!(split(r"a.[name=x.y].b\.c.0"), ["a", "[name=x.y]", "b.c", "0"]);
+        assert_eq!(Part::parse("[name=x=y]"), Part::Element("name".into(), "x=y".into()));
+    }
+}

@@ -1,0 +1,267 @@
+//! `replacements`: copying a value from one object into others.
+//!
+//! Owns: [`ReplacementEntry`] (as written), [`apply_all`]. A missing source is an error, no target object is not, a
+//! target field that is not there is an error unless `create` is set.
+
+use serde::Deserialize;
+
+use super::fieldpath::{Create, FieldPath};
+use super::folder::Place;
+use super::identity::Id;
+use super::kustomization::File;
+use super::resource::Resources;
+use super::selector::Selector;
+use crate::document::{Change, ChangeKind, Decoder, Diagnostic, Node, Position, Resolved, Style, Tag, Value, resolve};
+use crate::error::{Error, Result};
+
+/// An entry of `replacements`: a replacement, or a file of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ReplacementEntry {
+    pub path: Option<String>,
+    pub source: Option<Source>,
+    pub source_value: Option<String>,
+    pub targets: Vec<Target>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Source {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub name: String,
+    pub namespace: String,
+    pub field_path: Option<String>,
+    pub options: FieldOptions,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Target {
+    pub select: Option<Selector>,
+    pub reject: Vec<Selector>,
+    pub field_paths: Vec<String>,
+    pub options: FieldOptions,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FieldOptions {
+    pub delimiter: String,
+    pub index: i64,
+    pub encoding: String,
+    pub create: bool,
+}
+
+const DEFAULT_PATH: &str = "metadata.name";
+
+pub fn apply_all(file: &File, place: &Place, resources: &mut Resources) -> Result<()> {
+    let rules = Decoder { any_case: true, strict_text: true };
+    for (index, typed) in file.typed.replacements.iter().enumerate() {
+        let entry = file.entry("replacements", index);
+        if typed.path.is_none() {
+            Run { typed, entry }.apply(resources)?;
+            continue;
+        }
+        if typed.source.is_some() || typed.source_value.is_some() || !typed.targets.is_empty() {
+            return Err(Diagnostic::on(entry, "both `path` and a replacement given").into());
+        }
+        let named = field(entry, "path");
+        for document in place.load(named)?.documents {
+            let items: Vec<&Node> = match &document.value {
+                Value::Sequence(items) => items.iter().collect(),
+                _ => vec![&document],
+            };
+            for item in items {
+                let typed: ReplacementEntry = rules.decode(item)?;
+                Run { typed: &typed, entry: item }.apply(resources)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Run<'a> {
+    typed: &'a ReplacementEntry,
+    entry: &'a Node,
+}
+
+impl Run<'_> {
+    fn apply(&self, resources: &mut Resources) -> Result<()> {
+        if self.typed.targets.is_empty() {
+            return Err(Diagnostic::on(self.entry, "replacement without `targets`").into());
+        }
+        let value = match (&self.typed.source, &self.typed.source_value) {
+            (Some(source), None) => self.source(source, resources)?,
+            (None, Some(_)) => field(self.entry, "sourceValue").clone(),
+            (Some(_), Some(_)) => {
+                return Err(Diagnostic::on(self.entry, "both `source` and `sourceValue` given").into());
+            }
+            (None, None) => return Err(Diagnostic::on(self.entry, "replacement without `source`").into()),
+        };
+        for (index, target) in self.typed.targets.iter().enumerate() {
+            let at = field(self.entry, "targets").as_sequence().and_then(|items| items.get(index));
+            self.target(target, at.unwrap_or(self.entry), &value, resources)?;
+        }
+        Ok(())
+    }
+
+    fn source(&self, source: &Source, resources: &Resources) -> Result<Node> {
+        let at = field(self.entry, "source");
+        let wanted = |id: &Id| {
+            let fits = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+            fits(&source.group, &id.group)
+                && fits(&source.version, &id.version)
+                && fits(&source.kind, &id.kind)
+                && fits(&source.name, &id.name)
+                && fits(&source.namespace, &id.namespace)
+        };
+        let found: Vec<_> = resources.0.iter().filter(|resource| resource.ids().iter().any(wanted)).collect();
+        let object = match found[..] {
+            [one] => one,
+            [] => {
+                let id = Id { kind: source.kind.clone(), name: source.name.clone(), ..Id::default() };
+                let diagnostic = Diagnostic::on(at, format!("no object {id} to copy from"));
+                return Err(match resources.nearest(&id) {
+                    Some(hint) => diagnostic.hint(hint),
+                    None => diagnostic,
+                }
+                .into());
+            }
+            [first, second, ..] => {
+                let diagnostic = Diagnostic::on(at, "more than one object fits this source");
+                return Err(diagnostic
+                    .note(&first.node.origin.at, format!("{}", first.id()))
+                    .note(&second.node.origin.at, format!("{}", second.id()))
+                    .into());
+            }
+        };
+        let path = source.field_path.as_deref().unwrap_or(DEFAULT_PATH);
+        let field_path = FieldPath::parse(path);
+        let Some(value) = field_path.get(&object.node) else {
+            let prefix = field_path.existing_prefix(&object.node);
+            let diagnostic = Diagnostic::on(field(at, "fieldPath"), format!("{} has no `{path}`", object.id()));
+            return Err(match prefix.is_empty() {
+                true => diagnostic.into(),
+                false => diagnostic.hint(format!("it has `{prefix}`")).into(),
+            });
+        };
+        part_of(value, &source.options, at)
+    }
+
+    fn target(&self, target: &Target, at: &Node, value: &Node, resources: &mut Resources) -> Result<()> {
+        let Some(select) = &target.select else {
+            return Err(Diagnostic::on(at, "target without `select`").into());
+        };
+        let select = select.compile(field(at, "select"))?;
+        let reject_at = |index| field(at, "reject").as_sequence().and_then(|items| items.get(index)).unwrap_or(at);
+        let mut reject = Vec::new();
+        for (index, selector) in target.reject.iter().enumerate() {
+            reject.push(selector.compile(reject_at(index))?);
+        }
+        let default = [DEFAULT_PATH.to_owned()];
+        let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
+        for resource in &mut resources.0 {
+            let ids = resource.ids();
+            let rejected = reject
+                .iter()
+                .any(|matcher| ids.iter().any(|id| matcher.matches_id(id)) && matcher.matches_metadata(resource));
+            let selected = ids.iter().any(|id| select.matches_id(id)) && select.matches_metadata(resource);
+            if !selected || rejected {
+                continue;
+            }
+            let before = resource.id();
+            for (index, path) in paths.iter().enumerate() {
+                let path_at = field(at, "fieldPaths").as_sequence().and_then(|items| items.get(index)).unwrap_or(at);
+                self.copy(&mut resource.node, path, path_at, target, value)?;
+            }
+            resource.remember(before);
+        }
+        Ok(())
+    }
+
+    fn copy(&self, object: &mut Node, path: &str, path_at: &Node, target: &Target, value: &Node) -> Result<()> {
+        let by = &self.entry.origin.at;
+        let field_path = FieldPath::parse(path);
+        let create = if target.options.create { Create::Like(value, by) } else { Create::No };
+        let mut set = |slot: &mut Node| set_value(slot, value, &target.options, path_at, by);
+        let count = field_path.visit::<Error>(object, create, &mut set)?;
+        if count == 0 {
+            let id = Id::of(object);
+            let diagnostic = Diagnostic::on(path_at, format!("{id} has no `{path}` to put the value in"));
+            let hint = match (target.options.create, field_path.existing_prefix(object)) {
+                (true, _) => "`create` makes keys and the elements a selector names, nothing else".to_owned(),
+                (false, prefix) if prefix.is_empty() => "`options: {create: true}` makes it".to_owned(),
+                (false, prefix) => format!("it has `{prefix}`; `options: {{create: true}}` makes the rest"),
+            };
+            return Err(diagnostic.note(&object.origin.at, "the object").hint(hint).into());
+        }
+        Ok(())
+    }
+}
+
+/// The part of a source's text that the options name.
+fn part_of(value: &Node, options: &FieldOptions, at: &Node) -> Result<Node> {
+    if options.delimiter.is_empty() {
+        return Ok(value.clone());
+    }
+    let Some(scalar) = value.as_scalar() else {
+        return Err(Diagnostic::on(at, "`delimiter` needs a plain value, not a mapping or list").into());
+    };
+    let part = usize::try_from(options.index).ok().and_then(|index| scalar.text.split(&options.delimiter).nth(index));
+    let Some(part) = part else {
+        let message = format!("`{}` has no part number {}", scalar.text, options.index);
+        return Err(Diagnostic::on(at, message).note(&value.origin.at, "the source").into());
+    };
+    let mut node = value.clone();
+    if let Value::Scalar(scalar) = &mut node.value {
+        scalar.text = part.to_owned();
+    }
+    Ok(node)
+}
+
+/// Puts the value into a field that exists. A scalar keeps its type: only the text is copied.
+fn set_value(slot: &mut Node, value: &Node, options: &FieldOptions, at: &Node, by: &Position) -> Result<()> {
+    let mut new = value.clone();
+    if !options.delimiter.is_empty() {
+        let (Some(old), Value::Scalar(scalar)) = (slot.as_scalar(), &mut new.value) else {
+            return Err(Diagnostic::on(at, "`delimiter` needs a plain value, not a mapping or list").into());
+        };
+        let mut parts: Vec<&str> = old.text.split(&options.delimiter).collect();
+        let text = scalar.text.clone();
+        match usize::try_from(options.index) {
+            Err(_) => parts.insert(0, &text),
+            Ok(index) if index >= parts.len() => parts.push(&text),
+            Ok(index) => parts[index] = &text,
+        }
+        scalar.text = parts.join(&options.delimiter);
+    }
+    if let (Value::Scalar(old), Value::Scalar(scalar)) = (&slot.value, &mut new.value) {
+        match resolve(old) {
+            Resolved::Null => {}
+            Resolved::Str(_) | Resolved::Timestamp(_) => scalar.tag = Some(Tag::Str),
+            _ => (scalar.style, scalar.tag) = (Style::Plain, None),
+        }
+    }
+    stamp(&mut new, slot, by);
+    *slot = new;
+    Ok(())
+}
+
+fn stamp(new: &mut Node, before: &Node, by: &Position) {
+    let change = |replaced| Change { kind: ChangeKind::Replacement, by: by.clone(), replaced };
+    new.walk_mut(&mut |node| node.origin.changes.push(change(None)));
+    // What `create` made a moment ago was nothing anyone wrote.
+    if !before.origin.at.same(by) {
+        if let Some(last) = new.origin.changes.last_mut() {
+            last.replaced = Some(before.origin.at.clone());
+        }
+    }
+}
+
+fn field<'n>(entry: &'n Node, name: &str) -> &'n Node {
+    let mapping = entry.as_mapping();
+    let found = mapping.and_then(|m| m.entries.iter().find(|e| e.key.text.eq_ignore_ascii_case(name)));
+    found.map_or(entry, |entry| &entry.value)
+}
