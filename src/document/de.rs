@@ -164,15 +164,13 @@ impl<'de> Reader<'de> {
 
     fn integer<V: Visitor<'de>>(self, visitor: V) -> Answer<V::Value> {
         match self.meaning() {
-            Some(Resolved::Int(value)) => {
-                self.place(if let Ok(value) = u64::try_from(value) {
-                    visitor.visit_u64(value)
-                } else if let Ok(value) = i64::try_from(value) {
-                    visitor.visit_i64(value)
-                } else {
-                    visitor.visit_i128(value)
-                })
-            }
+            Some(Resolved::Int(value)) => self.place(if let Ok(value) = u64::try_from(value) {
+                visitor.visit_u64(value)
+            } else if let Ok(value) = i64::try_from(value) {
+                visitor.visit_i64(value)
+            } else {
+                visitor.visit_i128(value)
+            }),
             _ => Err(self.wrong(&visitor)),
         }
     }

@@ -29,13 +29,7 @@ pub fn apply_all(file: &File, place: &Place, resources: &mut Resources) -> Resul
     Ok(())
 }
 
-fn apply(
-    entry: &Node,
-    typed: &PatchEntry,
-    json_only: bool,
-    place: &Place,
-    resources: &mut Resources,
-) -> Result<()> {
+fn apply(entry: &Node, typed: &PatchEntry, json_only: bool, place: &Place, resources: &mut Resources) -> Result<()> {
     let documents = match (&typed.path, &typed.patch) {
         (Some(_), Some(_)) => return Err(Diagnostic::on(entry, "both `path` and `patch` given").into()),
         (Some(_), None) => place.load(field(entry, "path"))?.documents,
@@ -105,7 +99,8 @@ fn merge_untargeted(documents: &[Node], by: &Position, resources: &mut Resources
         let at = match resources.find(&id)[..] {
             [one] => one,
             [] => {
-                let diagnostic = Diagnostic::on(patch, format!("no object {id} for this patch")).note(by, "patch used here");
+                let diagnostic =
+                    Diagnostic::on(patch, format!("no object {id} for this patch")).note(by, "patch used here");
                 return Err(match resources.nearest(&id) {
                     Some(hint) => diagnostic.hint(hint),
                     None => diagnostic.hint("no objects are defined here"),

@@ -187,7 +187,8 @@ mod tests {
     fn label_selectors() {
         let map = &load_str("x", "{app: web, tier: front}").unwrap()[0];
         let fits = |text: &str| Requirement::parse(text).unwrap().iter().all(|one| one.fits(Some(map)));
-        for yes in ["", "app=web", "app==web", "app!=db", "app in (db, web)", "tier", "!db", "x notin (a)", "app,tier=front"]
+        for yes in
+            ["", "app=web", "app==web", "app!=db", "app in (db, web)", "tier", "!db", "x notin (a)", "app,tier=front"]
         {
             assert!(fits(yes), "{yes}");
         }
