@@ -3,4 +3,5 @@
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
 pub mod evidence;
+pub mod initramfs;
 pub mod publish;
