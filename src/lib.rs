@@ -10,6 +10,7 @@ pub mod api;
 pub mod boot;
 pub mod build;
 pub mod document;
+pub mod check;
 pub mod error;
 pub mod format;
 pub mod interrupt;
