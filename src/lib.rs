@@ -9,8 +9,8 @@
 pub mod api;
 pub mod boot;
 pub mod build;
-pub mod document;
 pub mod check;
+pub mod document;
 pub mod error;
 pub mod format;
 pub mod interrupt;
