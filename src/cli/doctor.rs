@@ -172,7 +172,11 @@ fn kernel(_: &Machine) -> Finding {
     let found = (numbers.next().and_then(Result::ok).unwrap_or(0), numbers.next().and_then(Result::ok).unwrap_or(0));
     let detail = format!("Linux {release} on {}", name.machine().to_string_lossy());
     if name.machine().to_bytes() != b"x86_64" {
-        return not_ok(Verdict::Missing, detail, "use an x86_64 machine: the programs of the image run while it is built");
+        return not_ok(
+            Verdict::Missing,
+            detail,
+            "use an x86_64 machine: the programs of the image run while it is built",
+        );
     }
     if found >= KERNEL {
         return ok(detail);
@@ -190,9 +194,7 @@ fn user_namespaces(_: &Machine) -> Finding {
             format!("not usable ({reason}); the build runs as root"),
             "allow them, so that packages' scripts run without power over this machine",
         ),
-        Err(reason) => {
-            not_ok(Verdict::Missing, format!("not usable ({reason})"), host::user_namespace_remedy())
-        }
+        Err(reason) => not_ok(Verdict::Missing, format!("not usable ({reason})"), host::user_namespace_remedy()),
     }
 }
 

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 pub type Package = [&'static str; 5];
 
 pub const UIDMAP: Package = ["uidmap", "shadow-utils", "shadow", "shadow", "shadow-uidmap"];
-pub const QEMU: Package =
-    ["qemu-system-x86", "qemu-system-x86", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"];
+pub const QEMU: Package = ["qemu-system-x86", "qemu-system-x86", "qemu-system-x86", "qemu-x86", "qemu-system-x86_64"];
 pub const QEMU_IMG: Package = ["qemu-utils", "qemu-img", "qemu-img", "qemu-img", "qemu-img"];
 pub const OVMF: Package = ["ovmf", "edk2-ovmf", "edk2-ovmf", "qemu-ovmf-x86_64", "ovmf"];
 
@@ -50,9 +49,8 @@ fn install_on(os_release: &str, package: Package, sudo: &str) -> String {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
-    dirs.map(|dir| dir.join(name)).find(|file| {
-        file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-    })
+    dirs.map(|dir| dir.join(name))
+        .find(|file| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// Name of the user, or the number if the user has none.
@@ -142,7 +140,10 @@ mod tests {
 
     #[test]
     fn the_command_fits_the_distribution() {
-        assert_eq!(install_on("NAME=x\nID=ubuntu\nID_LIKE=debian\n", QEMU, "sudo "), "sudo apt-get install qemu-system-x86");
+        assert_eq!(
+            install_on("NAME=x\nID=ubuntu\nID_LIKE=debian\n", QEMU, "sudo "),
+            "sudo apt-get install qemu-system-x86"
+        );
         assert_eq!(install_on("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", OVMF, ""), "dnf install edk2-ovmf");
         assert_eq!(install_on("", UIDMAP, ""), "install the package that Debian calls `uidmap`");
     }
