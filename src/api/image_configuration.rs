@@ -48,6 +48,48 @@ pub enum ImageType {
     Root,
 }
 
+impl ImageType {
+    pub const ALL: [ImageType; 7] = [
+        ImageType::Qcow,
+        ImageType::Raw,
+        ImageType::Iso,
+        ImageType::Vmdk,
+        ImageType::Vhd,
+        ImageType::Tar,
+        ImageType::Root,
+    ];
+
+    /// As documents spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ImageType::Qcow => "qcow",
+            ImageType::Raw => "raw",
+            ImageType::Iso => "iso",
+            ImageType::Vmdk => "vmdk",
+            ImageType::Vhd => "vhd",
+            ImageType::Tar => "tar",
+            ImageType::Root => "root",
+        }
+    }
+
+    /// The extensions files of this type go by; the first is the one we give. `root` is a folder.
+    pub fn extensions(self) -> &'static [&'static str] {
+        match self {
+            ImageType::Qcow => &["qcow2", "qcow"],
+            ImageType::Raw => &["raw", "img"],
+            ImageType::Iso => &["iso"],
+            ImageType::Vmdk => &["vmdk"],
+            ImageType::Vhd => &["vhd"],
+            ImageType::Tar => &["tar"],
+            ImageType::Root => &[],
+        }
+    }
+
+    pub fn extension(self) -> &'static str {
+        self.extensions().first().copied().unwrap_or_default()
+    }
+}
+
 /// `x` or `[x, y]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

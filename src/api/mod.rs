@@ -6,17 +6,21 @@
 
 pub mod airship_image;
 pub mod image_configuration;
+pub mod manifest_metadata;
 pub mod meta;
 pub mod node_profile;
 pub mod params;
+pub mod phase;
 pub mod release;
 pub mod scalar;
 
 pub use airship_image::AirshipImage;
 pub use image_configuration::ImageConfiguration;
+pub use manifest_metadata::ManifestMetadata;
 pub use meta::ObjectMeta;
 pub use node_profile::NodeProfile;
 pub use params::Params;
+pub use phase::Phase;
 pub use release::Release;
 
 /// Group and version of every kind here.

@@ -20,6 +20,8 @@ pub struct Diagnostic {
     at: Position,
     notes: Vec<(Position, String)>,
     hints: Vec<String>,
+    /// The line holds a secret: say where it is, do not show it.
+    secret: bool,
 }
 
 impl Diagnostic {
@@ -30,6 +32,7 @@ impl Diagnostic {
             at: at.clone(),
             notes: Vec::new(),
             hints: Vec::new(),
+            secret: false,
         }
     }
 
@@ -57,6 +60,13 @@ impl Diagnostic {
         self
     }
 
+    /// Says where the value stands without showing the line: it holds a secret.
+    #[must_use]
+    pub fn without_text(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
     /// Adds which overlay entries put the value there, newest first.
     #[must_use]
     pub fn history(mut self, origin: &Origin) -> Self {
@@ -70,6 +80,9 @@ impl Diagnostic {
     }
 
     fn snippet(&self) -> String {
+        if self.secret {
+            return String::new();
+        }
         let mut groups = Vec::new();
         if let Some(snippet) = marked(&self.at, &self.label, AnnotationKind::Primary) {
             groups.push(Group::with_level(Level::ERROR).element(snippet));

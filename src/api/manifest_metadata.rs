@@ -1,0 +1,39 @@
+//! `ManifestMetadata`: where a site keeps its phases and entry points (`metadata.yaml`).
+
+use serde::{Deserialize, Serialize};
+
+use super::ObjectMeta;
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestMetadata {
+    pub api_version: String,
+    pub kind: String,
+    pub metadata: ObjectMeta,
+    pub spec: ManifestMetadataSpec,
+}
+
+/// All paths are relative to the repository.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ManifestMetadataSpec {
+    pub phase: PhaseLocation,
+    #[serde(default)]
+    pub inventory: InventoryLocation,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PhaseLocation {
+    /// The kustomization with Phase and executor documents.
+    pub path: String,
+    /// What a phase's `documentEntryPoint` is appended to.
+    pub doc_entry_point_prefix: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct InventoryLocation {
+    /// The kustomization with the hosts of the site; not used here.
+    pub path: String,
+}

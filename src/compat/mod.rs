@@ -1,0 +1,114 @@
+//! The upstream image-builder's variable files as an overlay on our own functions.
+//!
+//! Owns: the folder layout that `make cut_image` reads (`rootfs/*-vars.yaml`, `qcow-bundle/<name>/*-vars.yaml`,
+//! `scripts/`), what each variable means in a NodeProfile ([`multistrap`], [`osconfig`], [`qcow`]: one table each),
+//! and nothing else: the result is rendered documents like those of any entry point ([`documents`]), whose values
+//! stand where the variable files say. Override rules are upstream's: a key replaces the setting as a whole, a key of
+//! a later file replaces that of an earlier one, `_append` keys add.
+//! May use api, kustomize, document.
+
+mod function;
+mod multistrap;
+mod osconfig;
+mod overlay;
+mod qcow;
+#[cfg(test)]
+mod tests;
+mod variables;
+
+use std::path::{Path, PathBuf};
+
+use self::overlay::Overlay;
+use self::variables::Variables;
+use crate::api::Release;
+use crate::api::release::RELEASES;
+use crate::document::{Node, suggestion};
+use crate::error::{Context, Error, Kind, Result};
+
+/// The folder below a workdir that holds one folder per image.
+const BUNDLE: &str = "qcow-bundle";
+
+/// The images of a workdir, by name: one per folder of `qcow-bundle`.
+pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
+    let folder = workdir.join(BUNDLE);
+    let context = || format!("listing {}", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(context)? {
+        let entry = entry.with_context(context)?;
+        // Through symbolic links: upstream's folders may be links.
+        if entry.path().is_dir() {
+            let name = entry.file_name().into_string();
+            names.push(name.map_err(|name| Error::documents(format!("{name:?} is not a name for an image")))?);
+        }
+    }
+    names.sort();
+    if names.is_empty() {
+        return Err(Error::documents(format!("no image to build: {} has no folder in it", folder.display()))
+            .hint(format!("make one folder per image, for example `{BUNDLE}/control-plane`")));
+    }
+    Ok(names)
+}
+
+/// The release that a value of `DISTRO` names.
+pub fn release(distro: &str) -> Result<&'static Release> {
+    Release::by_distro(distro).ok_or_else(|| {
+        let names = RELEASES.map(|release| release.distro);
+        let error = Error::new(Kind::Documents, format!("unknown distribution `{distro}`"));
+        match suggestion(distro, "values of `DISTRO`", &names) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    })
+}
+
+/// The documents of one image: release function, role where there is one of that name, and the variables on top.
+pub fn documents(workdir: &Path, bundle: &str, distro: &str) -> Result<Vec<Node>> {
+    let release = release(distro)?;
+    let folder = bundle_folder(workdir, bundle)?;
+    refuse_scripts(workdir)?;
+    let rootfs = workdir.join("rootfs");
+    let mut variables = Variables::default();
+    variables.add(&rootfs.join("multistrap-vars.yaml"), multistrap::TABLE)?;
+    variables.add(&rootfs.join("osconfig-vars.yaml"), osconfig::TABLE)?;
+    variables.add(&folder.join("osconfig-vars.yaml"), osconfig::TABLE)?;
+    variables.add(&folder.join("qcow-vars.yaml"), qcow::TABLE)?;
+    let functions = function::functions_folder(workdir, release)?;
+    let rendered = function::render(&functions, release, bundle)?;
+    let mut overlay = Overlay::new(rendered, bundle)?;
+    for table in [multistrap::TABLE, osconfig::TABLE, qcow::TABLE] {
+        variables.apply(table, &mut overlay)?;
+    }
+    overlay.finish()
+}
+
+fn bundle_folder(workdir: &Path, bundle: &str) -> Result<PathBuf> {
+    let names = bundles(workdir)?;
+    if names.iter().any(|name| name == bundle) {
+        return Ok(workdir.join(BUNDLE).join(bundle));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let error = Error::documents(format!("no image is called `{bundle}`"));
+    Err(match suggestion(bundle, "images here", &names) {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
+}
+
+/// User scripts have an issue of their own; until then silence about one would be a lie.
+fn refuse_scripts(workdir: &Path) -> Result<()> {
+    for context in ["common", "qcow"] {
+        let folder = workdir.join("scripts").join(context);
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let reading = || format!("listing {}", folder.display());
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry.with_context(reading)?.file_name());
+        }
+        names.sort();
+        if let Some(name) = names.iter().find(|name| *name != "README.md") {
+            return Err(Error::documents(format!("script {} cannot be run yet", folder.join(name).display()))
+                .hint("write what it does as packages, files, units or settings"));
+        }
+    }
+    Ok(())
+}

@@ -1,5 +1,0 @@
-//! Looking at finished images.
-//!
-//! Owns: [`boot`], which starts one in QEMU and talks to it.
-
-pub mod boot;

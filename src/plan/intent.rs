@@ -1,0 +1,193 @@
+//! What the documents ask for, normalised: plain data that can be printed and compared.
+//!
+//! Owns: [`Intent`], [`Output`], what of it is secret, and the package request made of it.
+
+use std::path::PathBuf;
+
+use serde::{Serialize, Serializer};
+
+use crate::api::airship_image::AirshipImageSpec;
+use crate::api::image_configuration::{ImageType, QcowCompression};
+use crate::api::params::software::Layer;
+use crate::api::{API_VERSION, AirshipImage, ObjectMeta, Params};
+use crate::check::Finding;
+use crate::document::{self, Node, Origin, OriginEntry};
+use crate::package::lock::{LayerRequest, PackageRequest, Request};
+
+/// One image to build. Two Intents are equal when they ask for the same; where their values were written does not
+/// count.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// `metadata.name` of the AirshipImage.
+    pub image: String,
+    /// Identifiers inside the image derive from site and image name (label `airshipit.org/site`, else `default`).
+    pub site: String,
+    /// Complete: no absent packages, no default left to guess. May hold password hashes, which are never printed.
+    #[serde(serialize_with = "printable")]
+    pub params: Params,
+    /// At least one.
+    pub outputs: Vec<Output>,
+    /// Name of the output metadata file beside the image, when the documents ask for one of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_metadata_file_name: Option<String>,
+    /// The host half of `container.volume`: where files go unless the command line says otherwise.
+    #[serde(skip)]
+    pub output_folder: Option<PathBuf>,
+    /// What the checks noticed and let pass.
+    #[serde(skip)]
+    pub warnings: Vec<Finding>,
+    /// The AirshipImage as rendered, whose values know where they were written.
+    #[serde(skip)]
+    pub document: Node,
+}
+
+/// One file to produce.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Output {
+    #[serde(rename = "type")]
+    pub kind: ImageType,
+    /// With extension, without folder.
+    pub file_name: String,
+    pub compression: Compression,
+}
+
+/// How the clusters of a qcow2 are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    None,
+    Zstd,
+    Zlib,
+}
+
+impl From<QcowCompression> for Compression {
+    fn from(compression: QcowCompression) -> Self {
+        match compression {
+            QcowCompression::Zstd => Compression::Zstd,
+            QcowCompression::Zlib => Compression::Zlib,
+        }
+    }
+}
+
+impl PartialEq for Intent {
+    fn eq(&self, other: &Self) -> bool {
+        let asked = |intent: &Intent| (intent.image.clone(), intent.site.clone(), intent.outputs.clone());
+        asked(self) == asked(other)
+            && self.params == other.params
+            && self.output_metadata_file_name == other.output_metadata_file_name
+    }
+}
+
+impl Intent {
+    /// The AirshipImage that says everything this Intent does and no secret: what an image tells about itself, and
+    /// what the same image can be built from.
+    pub fn effective(&self) -> AirshipImage {
+        AirshipImage {
+            api_version: API_VERSION.into(),
+            kind: "AirshipImage".into(),
+            metadata: ObjectMeta {
+                name: self.image.clone(),
+                labels: [(SITE_LABEL.to_owned(), self.site.clone())].into(),
+                ..ObjectMeta::default()
+            },
+            spec: AirshipImageSpec { params: without_secrets(&self.params), ..AirshipImageSpec::default() },
+        }
+    }
+
+    /// [`Intent::effective`] as YAML.
+    pub fn effective_yaml(&self) -> String {
+        yaml(&self.effective())
+    }
+
+    /// Everything that is printable, as YAML.
+    pub fn to_yaml(&self) -> String {
+        yaml(self)
+    }
+
+    /// Where a value stands (`file:line:column`), by its path below `params` (`["kernel", "sysctl",
+    /// "vm.swappiness"]`); of the nearest value above when the documents do not have that one, and nothing when they
+    /// say nothing about its area.
+    pub fn origin(&self, path: &[&str]) -> Option<String> {
+        let params = self.document.at(&["spec", "params"])?;
+        (1..=path.len()).rev().find_map(|length| params.at(&path[..length])).map(|node| node.origin.at.to_string())
+    }
+
+    /// Every value of the documents with the places that made it what it is, newest first.
+    pub fn origins(&self) -> Vec<OriginEntry> {
+        document::origins(&self.document)
+    }
+
+    /// What is to be resolved into a lock.
+    pub fn package_request(&self) -> Request {
+        let layer = |layer: Layer| LayerRequest {
+            layer,
+            packages: self
+                .params
+                .software
+                .packages
+                .iter()
+                .filter(|(_, package)| package.layer == layer)
+                .map(|(name, package)| PackageRequest { name: name.clone(), version: package.version.clone() })
+                .collect(),
+        };
+        Request {
+            architecture: self.params.distribution.architecture().to_owned(),
+            repositories: self.params.distribution.repositories.clone(),
+            layers: Layer::ALL.into_iter().map(layer).collect(),
+            unapproved: self.params.software.unapproved_packages.keys().cloned().collect(),
+        }
+    }
+}
+
+/// Label of an AirshipImage that names its site.
+pub const SITE_LABEL: &str = "airshipit.org/site";
+
+/// Password hashes and the credentials of repository addresses go; all else may be shown.
+pub fn without_secrets(params: &Params) -> Params {
+    let mut params = params.clone();
+    for user in params.users.values_mut() {
+        user.password = None;
+    }
+    for repository in params.distribution.repositories.values_mut() {
+        repository.source = without_credentials(&repository.source);
+        repository.registered_source = repository.registered_source.as_deref().map(without_credentials);
+    }
+    params
+}
+
+/// `http://user:word@host/x` becomes `http://host/x`.
+fn without_credentials(address: &str) -> String {
+    match address.split_once("://") {
+        Some((scheme, rest)) => {
+            let end = rest.find('/').unwrap_or(rest.len());
+            let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
+            format!("{scheme}://{host}{}", &rest[end..])
+        }
+        None => address.to_owned(),
+    }
+}
+
+fn printable<S: Serializer>(params: &Params, serializer: S) -> Result<S::Ok, S::Error> {
+    without_secrets(params).serialize(serializer)
+}
+
+/// Any serialisable value as YAML, keys sorted.
+pub(super) fn yaml(value: &impl Serialize) -> String {
+    // Maps with text keys and plain scalars only, which `serde_json` cannot refuse.
+    let json = serde_json::to_value(value).expect("types of the api serialise to JSON");
+    document::document(&document::from_json(&json, &Origin::built("plan")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_an_address_are_secret() {
+        assert_eq!(without_credentials("http://me:word@mirror/x@y"), "http://mirror/x@y");
+        assert_eq!(without_credentials("http://me:w@rd@mirror"), "http://mirror");
+        assert_eq!(without_credentials("file:///srv/mirror"), "file:///srv/mirror");
+    }
+}

@@ -1,0 +1,248 @@
+//! Intent and Lock together: ordered steps, each with the digest of its inputs.
+//!
+//! Owns: [`LockedPlan`], which inputs count for which step, and the metadata an image carries. Inputs only: no
+//! origins, no clock, and secrets at most inside a digest. A step whose digest is in the store need not be run again;
+//! two LockedPlans that are equal give the same bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::intent::{self, Intent};
+use crate::api::Params;
+use crate::api::params::software::Layer;
+use crate::error::{Error, Result};
+use crate::package::lock::Lock;
+use crate::tree::Digest;
+
+/// A step of a build, in the order of the build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepName {
+    /// Install one layer's packages on the tree below it.
+    Rootfs(Layer),
+    /// Make the initramfs of the finished root file system.
+    Initramfs,
+    /// Write the settings into the tree.
+    Osconfig,
+    /// Clean the tree and write the metadata.
+    Seal,
+    /// Turn the tree into image files.
+    Pack,
+}
+
+impl StepName {
+    pub const ALL: [StepName; 7] = [
+        StepName::Rootfs(Layer::Base),
+        StepName::Rootfs(Layer::Distribution),
+        StepName::Rootfs(Layer::Role),
+        StepName::Initramfs,
+        StepName::Osconfig,
+        StepName::Seal,
+        StepName::Pack,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            StepName::Rootfs(Layer::Base) => "rootfs/base",
+            StepName::Rootfs(Layer::Distribution) => "rootfs/distribution",
+            StepName::Rootfs(Layer::Role) => "rootfs/role",
+            StepName::Initramfs => "initramfs",
+            StepName::Osconfig => "osconfig",
+            StepName::Seal => "seal",
+            StepName::Pack => "pack",
+        }
+    }
+
+    /// Raised when a step begins to give other bytes for the same inputs, so that results of before are left alone.
+    pub fn recipe(self) -> u32 {
+        match self {
+            StepName::Rootfs(_) => 1,
+            StepName::Initramfs => 1,
+            StepName::Osconfig => 1,
+            StepName::Seal => 1,
+            StepName::Pack => 1,
+        }
+    }
+}
+
+impl Serialize for StepName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// One step with what goes into it: the name of each input and its digest or its short text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub step: StepName,
+    pub inputs: BTreeMap<&'static str, String>,
+    /// The identity of the step's result: SHA-256 over step, recipe and inputs.
+    #[serde(serialize_with = "hex")]
+    pub digest: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LockedPlan {
+    pub image: String,
+    pub site: String,
+    /// What is built, whatever it is packed into: the inputs of all steps up to `osconfig`, secrets left out.
+    #[serde(serialize_with = "hex")]
+    pub digest: Digest,
+    pub steps: Vec<Step>,
+    /// The text of `/etc/imagebuilder/meta`.
+    #[serde(skip)]
+    pub metadata: String,
+}
+
+impl LockedPlan {
+    /// The lock must have been made for this Intent ([`Intent::package_request`]).
+    pub fn new(intent: &Intent, lock: &Lock) -> Result<LockedPlan> {
+        check_lock(intent, lock)?;
+        let mut steps: Vec<Step> = Vec::new();
+        let mut below = Digest::of(b"");
+        for layer in Layer::ALL {
+            let packages = lock.layer(layer).map_or_else(|| Digest::of(b""), |locked| locked.digest());
+            let mut inputs = BTreeMap::from([
+                ("architecture", lock.architecture.clone()),
+                ("packages", packages.to_hex()),
+                ("unapproved", of(&intent.params.software.unapproved_packages)),
+            ]);
+            inputs.extend((layer != Layer::Base).then(|| ("below", below.to_hex())));
+            inputs.extend(lock.epoch.map(|epoch| ("epoch", epoch.to_string())));
+            below = push(&mut steps, StepName::Rootfs(layer), inputs);
+        }
+        let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, below));
+        let settings = |params: &Params| BTreeMap::from([
+            ("image", intent.image.clone()),
+            ("initramfs", initramfs.to_hex()),
+            ("params", of(params)),
+        ]);
+        let public = intent::without_secrets(&intent.params);
+        let digest = step(StepName::Osconfig, settings(&public)).digest;
+        let osconfig = push(&mut steps, StepName::Osconfig, settings(&intent.params));
+        let metadata = metadata(intent, lock, digest);
+        let inputs = BTreeMap::from([
+            ("metadata", Digest::of(metadata.as_bytes()).to_hex()),
+            ("tree", osconfig.to_hex()),
+        ]);
+        let seal = push(&mut steps, StepName::Seal, inputs);
+        let inputs = BTreeMap::from([
+            ("image", intent.image.clone()),
+            ("outputs", of(&intent.outputs)),
+            ("site", intent.site.clone()),
+            ("storage", of(&intent.params.storage)),
+            ("tree", seal.to_hex()),
+        ]);
+        push(&mut steps, StepName::Pack, inputs);
+        Ok(LockedPlan { image: intent.image.clone(), site: intent.site.clone(), digest, steps, metadata })
+    }
+
+    /// The identity of one step's result.
+    pub fn digest_of(&self, name: StepName) -> Digest {
+        let found = self.steps.iter().find(|step| step.step == name);
+        found.expect("a plan has every step").digest
+    }
+
+    pub fn to_yaml(&self) -> String {
+        intent::yaml(self)
+    }
+}
+
+/// What decides the initramfs beside the files of the root file system: its own settings, and those that hooks copy.
+fn initramfs_inputs(intent: &Intent, below: Digest) -> BTreeMap<&'static str, String> {
+    let (kernel, networking) = (&intent.params.kernel, &intent.params.networking);
+    let names =
+        [&networking.systemd_nic_names_policy, &networking.systemd_nic_alternative_names_policy];
+    BTreeMap::from([
+        ("below", below.to_hex()),
+        ("initramfs", of(&kernel.initramfs)),
+        ("modules", of(&kernel.modules)),
+        ("names", of(&names)),
+    ])
+}
+
+/// The image's account of itself: the effective AirshipImage and the hashed part of the lock. Nothing in it says
+/// where a value or a package came from, so that moving a line or choosing another mirror changes no byte.
+fn metadata(intent: &Intent, lock: &Lock, digest: Digest) -> String {
+    let package = |package: &crate::package::lock::LockedPackage| {
+        let mut value = json!({
+            "name": package.name,
+            "version": package.version,
+            "architecture": package.architecture,
+            "size": package.size,
+            "sha256": package.sha256.to_hex(),
+        });
+        if package.automatic {
+            value["automatic"] = Value::Bool(true);
+        }
+        value
+    };
+    let layer = |locked: &crate::package::lock::LockedLayer| {
+        json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()})
+    };
+    let lock = json!({
+        "apiVersion": crate::api::API_VERSION,
+        "kind": "ImageLock",
+        "metadata": {"name": intent.image},
+        "lockVersion": lock.lock_version,
+        "architecture": lock.architecture,
+        "epoch": lock.epoch,
+        "digest": lock.digest().to_hex(),
+        "plan": digest.to_hex(),
+        "layers": lock.layers.iter().map(layer).collect::<Vec<_>>(),
+    });
+    format!("{}---\n{}", intent.effective_yaml(), intent::yaml(&lock))
+}
+
+fn check_lock(intent: &Intent, lock: &Lock) -> Result<()> {
+    let drift = |message: String| {
+        Error::new(crate::error::Kind::Drift, message).hint("run `imagebuilder lock` to resolve the packages again")
+    };
+    let architecture = intent.params.distribution.architecture();
+    if lock.architecture != architecture {
+        return Err(drift(format!("the lock is for architecture `{}`, not `{architecture}`", lock.architecture)));
+    }
+    for (name, wanted) in &intent.params.software.packages {
+        let locked = lock.packages().find(|locked| locked.name == *name);
+        match (locked, &wanted.version) {
+            (None, _) => return Err(drift(format!("package `{name}` is not in the lock"))),
+            (Some(locked), Some(version)) if locked.version != *version => {
+                return Err(drift(format!("the lock has {name} {}, the documents ask for {version}", locked.version)));
+            }
+            _ => {}
+        }
+    }
+    for name in intent.params.software.unapproved_packages.keys() {
+        if lock.packages().any(|locked| locked.name == *name) {
+            return Err(drift(format!("package `{name}` is in the lock, the documents do not approve of it")));
+        }
+    }
+    Ok(())
+}
+
+fn push(steps: &mut Vec<Step>, name: StepName, inputs: BTreeMap<&'static str, String>) -> Digest {
+    let step = step(name, inputs);
+    let digest = step.digest;
+    steps.push(step);
+    digest
+}
+
+fn step(name: StepName, mut inputs: BTreeMap<&'static str, String>) -> Step {
+    inputs.insert("recipe", name.recipe().to_string());
+    // JSON delimits every text, so that no two sets of inputs share one.
+    let digest = of(&json!([name.name(), inputs]));
+    Step { step: name, inputs, digest: Digest::from_hex(&digest).expect("`of` gives the hexadecimal form") }
+}
+
+/// The digest of a value's canonical JSON, in hexadecimal.
+fn of(value: &impl Serialize) -> String {
+    // Structs serialise in the order of their fields, maps are ordered: the text depends on the value only.
+    let text = serde_json::to_string(value).expect("types of the api serialise to JSON");
+    Digest::of(text.as_bytes()).to_hex()
+}
+
+fn hex<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&digest.to_hex())
+}

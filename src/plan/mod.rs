@@ -1,0 +1,18 @@
+//! What is going to be built, as plain data: [`Intent`] (what the documents ask for) and [`LockedPlan`] (the steps,
+//! each with the digest of its inputs).
+//!
+//! Owns: the way from rendered documents to an Intent ([`load_entry_point`], [`load_bundle`], [`from_documents`]) and
+//! from Intent and Lock to a LockedPlan ([`LockedPlan::new`]). Pure: reads documents, never the network, the clock or
+//! the environment. May use compat, check, api, kustomize, document, and the types of `package::lock`.
+
+pub mod intent;
+mod load;
+pub mod locked;
+mod normalise;
+mod outputs;
+#[cfg(test)]
+mod tests;
+
+pub use intent::{Compression, Intent, Output};
+pub use load::{from_documents, load_bundle, load_entry_point};
+pub use locked::{LockedPlan, Step, StepName};

@@ -1,0 +1,157 @@
+//! Which files to produce: `ImageConfiguration.spec.image`, its older synonym `action`, and names.
+//!
+//! Owns: the only place where types, file names and compression are decided.
+
+use std::path::{Path, PathBuf};
+
+use super::intent::{Compression, Output};
+use crate::api::image_configuration::{Builder, Container, ImageType};
+use crate::api::{AirshipImage, ImageConfiguration};
+use crate::document::{Diagnostic, Node, suggestion};
+use crate::error::{Error, Result};
+
+/// An ImageConfiguration with the document it came from.
+pub(super) type Executor<'a> = Option<(&'a ImageConfiguration, &'a Node)>;
+
+const ACTIONS: [(&str, ImageType); 3] =
+    [("build-qcow", ImageType::Qcow), ("build-iso", ImageType::Iso), ("build-root", ImageType::Root)];
+
+pub(super) fn outputs(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Vec<Output>> {
+    let types = types(image, document, executor)?;
+    let name = executor.and_then(|(configuration, _)| configuration.spec.image.output_file_name.as_deref());
+    let compression = compression(executor);
+    let output = |kind: &ImageType| Output {
+        kind: *kind,
+        file_name: file_name(name, &image.metadata.name, *kind, types.len()),
+        compression: if *kind == ImageType::Qcow { compression } else { Compression::None },
+    };
+    Ok(types.iter().map(output).collect())
+}
+
+/// The declared types; without any, what `action` says; without that, qcow.
+fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Vec<ImageType>> {
+    let declared: Vec<ImageType> = match executor {
+        Some((configuration, _)) => configuration.spec.image.types.as_slice().to_vec(),
+        None => Vec::new(),
+    };
+    let mut types: Vec<ImageType> = Vec::new();
+    for kind in declared {
+        if !types.contains(&kind) {
+            types.push(kind);
+        }
+    }
+    for (action, at) in actions(image, document, executor) {
+        let meant = ACTIONS.iter().find(|(name, _)| *name == action).map(|(_, kind)| *kind).ok_or_else(|| {
+            let names = ACTIONS.map(|(name, _)| name);
+            let diagnostic = Diagnostic::on(at, format!("unknown action `{action}`"));
+            Error::from(match suggestion(action, "known actions", &names) {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            })
+        })?;
+        if types.is_empty() {
+            types.push(meant);
+        } else if !types.contains(&meant) {
+            let names: Vec<&str> = types.iter().map(|kind| kind.name()).collect();
+            let message = format!("action `{action}` contradicts type `{}`", names.join("`, `"));
+            return Err(Diagnostic::on(at, message).hint("leave `action` out: `spec.image.type` says it all").into());
+        }
+    }
+    if types.is_empty() {
+        types.push(ImageType::Qcow);
+    }
+    match types.iter().find(|kind| !matches!(kind, ImageType::Qcow | ImageType::Raw)) {
+        None => Ok(types),
+        Some(kind) => Err(unavailable(*kind, document, executor)),
+    }
+}
+
+/// Every `action` of the documents with its place.
+fn actions<'a>(image: &'a AirshipImage, document: &'a Node, executor: Executor<'a>) -> Vec<(&'a str, &'a Node)> {
+    fn at<'a>(document: &'a Node, path: &[&str]) -> &'a Node {
+        document.at(path).unwrap_or(document)
+    }
+    let mut found = Vec::new();
+    if let Some(action) = &image.spec.action {
+        found.push((action.as_str(), at(document, &["spec", "action"])));
+    }
+    if let Some(action) = image.spec.builder.as_ref().and_then(|builder| builder.action.as_deref()) {
+        found.push((action, at(document, &["spec", "builder", "action"])));
+    }
+    if let Some((configuration, document)) = executor {
+        let params = &configuration.spec.params;
+        for (key, builder) in [("qcowbuilder", &params.qcowbuilder), ("isobuilder", &params.isobuilder)] {
+            if let Some(action) = builder.as_ref().and_then(|builder| builder.action.as_deref()) {
+                found.push((action, at(document, &["spec", "params", key, "action"])));
+            }
+        }
+    }
+    found
+}
+
+fn unavailable(kind: ImageType, document: &Node, executor: Executor) -> Error {
+    let message = format!("images of type `{}` cannot be built yet", kind.name());
+    let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"]));
+    let place = place.or_else(|| document.at(&["spec", "action"])).unwrap_or(document);
+    Diagnostic::on(place, message).hint("types that can be built: `qcow`, `raw`").into()
+}
+
+fn file_name(wanted: Option<&str>, image: &str, kind: ImageType, count: usize) -> String {
+    let wanted = wanted.unwrap_or(image);
+    let known = |extension: &str| ImageType::ALL.iter().any(|kind| kind.extensions().contains(&extension));
+    match wanted.rsplit_once('.') {
+        // The only image keeps the name it was given.
+        Some((_, extension)) if count == 1 && kind.extensions().contains(&extension) => wanted.to_owned(),
+        Some((stem, extension)) if known(extension) => format!("{stem}.{}", kind.extension()),
+        _ => format!("{wanted}.{}", kind.extension()),
+    }
+}
+
+fn compression(executor: Executor) -> Compression {
+    let builder = executor.and_then(|(configuration, _)| configuration.spec.params.qcowbuilder.as_ref());
+    match builder {
+        Some(Builder { qcow_compress: Some(false), .. }) => Compression::None,
+        Some(builder) => builder.compression.unwrap_or_default().into(),
+        None => Compression::Zstd,
+    }
+}
+
+/// The host half of `container.volume`, and a runtime we can be: none is the builder itself.
+pub(super) fn output_folder(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Option<PathBuf>> {
+    let of_executor = executor.map(|(configuration, document)| (&configuration.spec.container, document));
+    let of_image = image.spec.container.as_ref().map(|container| (container, document));
+    let mut folder = None;
+    for (container, document) in of_executor.into_iter().chain(of_image) {
+        check_runtime(container, document)?;
+        if let (None, Some(volume)) = (&folder, &container.volume) {
+            folder = Some(host_half(volume, document)?);
+        }
+    }
+    Ok(folder)
+}
+
+fn check_runtime(container: &Container, document: &Node) -> Result<()> {
+    match container.container_runtime.as_deref() {
+        None | Some("" | "embedded" | "auto") => Ok(()),
+        Some(other) => {
+            let place = document.at(&["spec", "container", "containerRuntime"]).unwrap_or(document);
+            let message = format!("container runtime `{other}` is not available yet");
+            Err(Diagnostic::on(place, message)
+                .hint("leave `containerRuntime` out: the image is then built in this process, with the same result")
+                .into())
+        }
+    }
+}
+
+/// `host:container`, or one path that is both.
+fn host_half(volume: &str, document: &Node) -> Result<PathBuf> {
+    let mut parts = volume.split(':');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(host), _, None) if !host.is_empty() => Ok(Path::new(host).to_owned()),
+        _ => {
+            let place = document.at(&["spec", "container", "volume"]).unwrap_or(document);
+            let message = format!("`{volume}` is not a volume");
+            Err(Diagnostic::on(place, message).hint("write it as `host-folder:container-folder`").into())
+        }
+    }
+}
