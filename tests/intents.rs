@@ -57,7 +57,8 @@ fn compare_with_golden(path: &Path, actual: &str) {
         std::fs::write(path, actual).unwrap();
         return;
     }
-    let expected = std::fs::read_to_string(path).unwrap_or_else(|_| panic!("{} is not there: see the head of this test", path.display()));
+    let expected = std::fs::read_to_string(path)
+        .unwrap_or_else(|_| panic!("{} is not there: see the head of this test", path.display()));
     for (number, (expected, actual)) in (1..).zip(expected.lines().zip(actual.lines())) {
         assert_eq!(expected, actual, "line {number} of {}", path.display());
     }
@@ -171,9 +172,13 @@ fn every_bundle_is_listed() {
 
 /// The folders that can be rendered by themselves.
 fn entry_points() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = ["base", "debian", "ubuntu"].map(|name| root().join("functions/images").join(name)).into();
+    let mut folders: Vec<PathBuf> =
+        ["base", "debian", "ubuntu"].map(|name| root().join("functions/images").join(name)).into();
     folders.extend(RELEASES.iter().map(|release| root().join("functions/images").join(release.function)));
-    folders.extend(["functions/node-profile/base", "manifests/phases", "manifests/site/example/phases"].map(|path| root().join(path)));
+    folders.extend(
+        ["functions/node-profile/base", "manifests/phases", "manifests/site/example/phases"]
+            .map(|path| root().join(path)),
+    );
     folders.extend(ROLES.map(|role| root().join(format!("manifests/site/example/target/{role}/image"))));
     folders
 }

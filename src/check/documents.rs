@@ -56,7 +56,11 @@ pub const RULES: &[Rule] = &[
     error("partition-overlap", "no two partitions share a place on the disk", partitions::overlap),
     error("boot-partition", "there is an EFI system partition or a BIOS boot partition", partitions::bootable),
     warning("boot-both-ways", "the image boots by BIOS as well as by UEFI", partitions::bootable_both_ways),
-    warning("root-first", "root is the first partition: Ironic places config drives relative to it", partitions::root_first),
+    warning(
+        "root-first",
+        "root is the first partition: Ironic places config drives relative to it",
+        partitions::root_first,
+    ),
 ];
 
 /// Runs every rule, in the order of the table.

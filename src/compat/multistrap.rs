@@ -207,7 +207,8 @@ fn repository(entry: &Node, all: &[Node]) -> Result<(Key, Node)> {
 fn keyring(entry: &Node, all: &[Node]) -> Result<Node> {
     let own = own_keyring(entry)?;
     let source = entry.get("source").and_then(Node::text).map(|source| source.trim_end_matches('/'));
-    let same = |other: &&Node| other.get("source").and_then(Node::text).map(|text| text.trim_end_matches('/')) == source;
+    let same =
+        |other: &&Node| other.get("source").and_then(Node::text).map(|text| text.trim_end_matches('/')) == source;
     let shared = || all.iter().filter(same).find_map(|other| own_keyring(other).ok().flatten());
     own.or_else(shared).ok_or_else(|| {
         Diagnostic::on(entry, "a repository without `keyring_pkg` or `keyring`")

@@ -58,7 +58,9 @@ fn kernel(overlay: &mut Overlay, key: &Key, value: &Node) -> Result<()> {
             let name = required(entry, "name", "a module")?;
             let at = &name.origin.at;
             let module = match (list_name, entry.get(field)) {
-                ("blacklist", _) => mapping_of([(key_at("blacklist", at), Node::plain("true", name.origin.clone()))], at),
+                ("blacklist", _) => {
+                    mapping_of([(key_at("blacklist", at), Node::plain("true", name.origin.clone()))], at)
+                }
                 (_, Some(args)) => mapping_of([(key_at("options", at), named_values(args, "module options")?)], at),
                 _ => mapping_of([], at),
             };

@@ -51,8 +51,10 @@ impl Site {
             // A path as short as the caller's own, for messages.
             Some(site) if site == place.join(EXAMPLE) => Site::open(&start.join(EXAMPLE)),
             Some(site) => Site::open(&site),
-            None => Err(Error::new(Kind::Usage, format!("no site here: no folder above {} has {EXAMPLE}", place.display()))
-                .hint("name the folder that holds the site's `metadata.yaml` with `--site`")),
+            None => {
+                Err(Error::new(Kind::Usage, format!("no site here: no folder above {} has {EXAMPLE}", place.display()))
+                    .hint("name the folder that holds the site's `metadata.yaml` with `--site`"))
+            }
         }
     }
 
@@ -180,7 +182,9 @@ fn executor<'a>(phase: &Phase, node: &Node, documents: &'a [Node]) -> Result<&'a
         .iter()
         .filter(|node| text(node, &["kind"]) == Some("ImageConfiguration"))
         .filter(|node| wanted.api_version.is_empty() || text(node, &["apiVersion"]) == Some(&wanted.api_version))
-        .filter(|node| wanted.namespace.is_none() || text(node, &["metadata", "namespace"]) == wanted.namespace.as_deref())
+        .filter(|node| {
+            wanted.namespace.is_none() || text(node, &["metadata", "namespace"]) == wanted.namespace.as_deref()
+        })
         .collect();
     let mut found = candidates.iter().filter(|node| text(node, &["metadata", "name"]) == Some(&wanted.name));
     match (found.next(), found.next()) {

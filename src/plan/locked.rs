@@ -114,19 +114,15 @@ impl LockedPlan {
             below = push(&mut steps, StepName::Rootfs(layer), inputs);
         }
         let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, below));
-        let settings = |params: &Params| BTreeMap::from([
-            ("image", intent.image.clone()),
-            ("initramfs", initramfs.to_hex()),
-            ("params", of(params)),
-        ]);
+        let settings = |params: &Params| {
+            BTreeMap::from([("image", intent.image.clone()), ("initramfs", initramfs.to_hex()), ("params", of(params))])
+        };
         let public = intent::without_secrets(&intent.params);
         let digest = step(StepName::Osconfig, settings(&public)).digest;
         let osconfig = push(&mut steps, StepName::Osconfig, settings(&intent.params));
         let metadata = metadata(intent, lock, digest);
-        let inputs = BTreeMap::from([
-            ("metadata", Digest::of(metadata.as_bytes()).to_hex()),
-            ("tree", osconfig.to_hex()),
-        ]);
+        let inputs =
+            BTreeMap::from([("metadata", Digest::of(metadata.as_bytes()).to_hex()), ("tree", osconfig.to_hex())]);
         let seal = push(&mut steps, StepName::Seal, inputs);
         let inputs = BTreeMap::from([
             ("image", intent.image.clone()),
@@ -153,8 +149,7 @@ impl LockedPlan {
 /// What decides the initramfs beside the files of the root file system: its own settings, and those that hooks copy.
 fn initramfs_inputs(intent: &Intent, below: Digest) -> BTreeMap<&'static str, String> {
     let (kernel, networking) = (&intent.params.kernel, &intent.params.networking);
-    let names =
-        [&networking.systemd_nic_names_policy, &networking.systemd_nic_alternative_names_policy];
+    let names = [&networking.systemd_nic_names_policy, &networking.systemd_nic_alternative_names_policy];
     BTreeMap::from([
         ("below", below.to_hex()),
         ("initramfs", of(&kernel.initramfs)),
@@ -179,9 +174,7 @@ fn metadata(intent: &Intent, lock: &Lock, digest: Digest) -> String {
         }
         value
     };
-    let layer = |locked: &crate::package::lock::LockedLayer| {
-        json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()})
-    };
+    let layer = |locked: &crate::package::lock::LockedLayer| json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()});
     let lock = json!({
         "apiVersion": crate::api::API_VERSION,
         "kind": "ImageLock",

@@ -107,7 +107,10 @@ mod tests {
     fn firmware_brings_packages_and_their_component() {
         let mut params = params();
         params.drivers.non_free_firmware = true;
-        params.software.packages.insert("firmware-realtek".into(), Package { state: State::Absent, ..Package::default() });
+        params
+            .software
+            .packages
+            .insert("firmware-realtek".into(), Package { state: State::Absent, ..Package::default() });
         normalise(&mut params);
         assert_eq!(params.software.packages["firmware-bnx2"].layer, Layer::Distribution);
         assert!(!params.software.packages.contains_key("firmware-realtek"), "the documents took it out");

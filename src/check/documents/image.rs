@@ -40,9 +40,8 @@ pub(super) fn patch_after_copy(subject: &Subject) -> Vec<Diagnostic> {
             (Some(profile), None) => (profile, None),
             (None, None) => return None,
         };
-        let mut diagnostic = Diagnostic::on(at, message).hint(
-            "patch the NodeProfile below the entry point, in a component listed before `functions/replacements`",
-        );
+        let mut diagnostic = Diagnostic::on(at, message)
+            .hint("patch the NodeProfile below the entry point, in a component listed before `functions/replacements`");
         if let Some(other) = other {
             diagnostic = diagnostic.note(&other.origin.at, "the value on the other side");
         }
@@ -132,8 +131,7 @@ pub(super) fn repositories(subject: &Subject) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, repository) in repositories {
         let pointer = format!("/distribution/repositories/{}", token(name));
-        let fields =
-            [("source", &repository.source), ("suite", &repository.suite), ("keyring", &repository.keyring)];
+        let fields = [("source", &repository.source), ("suite", &repository.suite), ("keyring", &repository.keyring)];
         for (field, value) in fields {
             if value.is_empty() {
                 found.push(subject.on(&pointer, format!("repository `{name}` has no `{field}`")));
@@ -187,7 +185,10 @@ pub(super) fn output_file_name(subject: &Subject) -> Vec<Diagnostic> {
     let Some(name) = &executor.spec.image.output_file_name else { return Vec::new() };
     let complain = |message: String| on(document, "/spec/image/outputFileName", message);
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\0']) || name.chars().any(char::is_control) {
-        return vec![complain(format!("`{name}` is not a file name")).hint("folders come from `container.volume` or `--output-dir`")];
+        return vec![
+            complain(format!("`{name}` is not a file name"))
+                .hint("folders come from `container.volume` or `--output-dir`"),
+        ];
     }
     let types = executor.spec.image.types.as_slice();
     let Some(extension) = Path::new(name).extension().and_then(|extension| extension.to_str()) else {
@@ -199,7 +200,8 @@ pub(super) fn output_file_name(subject: &Subject) -> Vec<Diagnostic> {
     match (fits, meant) {
         (false, Some(meant)) => {
             let types: Vec<&str> = types.iter().map(|kind| kind.name()).collect();
-            let message = format!("`{name}` looks like type `{}`, but the type is `{}`", meant.name(), types.join("`, `"));
+            let message =
+                format!("`{name}` looks like type `{}`, but the type is `{}`", meant.name(), types.join("`, `"));
             let first = types.first().copied().unwrap_or_default();
             let extension = executor.spec.image.types.as_slice()[0].extension();
             vec![complain(message).hint(format!("type `{first}` takes the extension `.{extension}`"))]

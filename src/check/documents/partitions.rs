@@ -17,11 +17,11 @@ pub(super) fn mount_once(subject: &Subject) -> Vec<Diagnostic> {
     let partitions = partitions(subject);
     let mut found = Vec::new();
     for (index, partition) in partitions.iter().enumerate().filter(|(_, partition)| partition.mount != "none") {
-        let Some(first) = partitions[..index].iter().position(|other| same_mount(&other.mount, &partition.mount)) else {
+        let Some(first) = partitions[..index].iter().position(|other| same_mount(&other.mount, &partition.mount))
+        else {
             continue;
         };
-        let message =
-            format!("partitions {} and {} are both mounted at `{}`", first + 1, index + 1, partition.mount);
+        let message = format!("partitions {} and {} are both mounted at `{}`", first + 1, index + 1, partition.mount);
         let mut diagnostic = on(subject, index, "mount", message);
         if let Some(node) = subject.document.pointer(&format!("/spec/params/storage/partitions/{first}/mount")) {
             diagnostic = diagnostic.note(&node.origin.at, "the first one");
@@ -130,8 +130,14 @@ pub(super) fn bootable_both_ways(subject: &Subject) -> Vec<Diagnostic> {
 pub(super) fn root_first(subject: &Subject) -> Vec<Diagnostic> {
     match partitions(subject).iter().position(|partition| same_mount(&partition.mount, "/")) {
         Some(index) if index > 0 => {
-            let message = format!("root is partition {}; Ironic places a config drive relative to a root in partition 1", index + 1);
-            vec![on(subject, index, "mount", message).hint("list the partition of `/` first; its place on the disk can stay")]
+            let message = format!(
+                "root is partition {}; Ironic places a config drive relative to a root in partition 1",
+                index + 1
+            );
+            vec![
+                on(subject, index, "mount", message)
+                    .hint("list the partition of `/` first; its place on the disk can stay"),
+            ]
         }
         _ => Vec::new(),
     }
