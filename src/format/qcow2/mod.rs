@@ -1,1 +1,18 @@
-//! In the works.
+//! QEMU copy-on-write images, version 3: QEMU's docs/interop/qcow2.txt.
+//!
+//! Supported: writing a whole image in one go, clusters of 64 KiB, compressed with zstd (QEMU 5.1 and newer) or
+//! deflate (any QEMU) or not at all; all cores compress, and the bytes do not depend on how many there are. Clusters
+//! of zeros take no space; what does not shrink is stored plain. A size that is no multiple of 512 is rounded up, as
+//! qemu-img does.
+//! Left out: backing files, snapshots, encryption, external data files, other cluster sizes, reading.
+
+mod compress;
+mod format;
+mod layout;
+mod write;
+
+pub use compress::Compression;
+pub use write::{Options, write};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! Images read back by qemu-img where it is installed; sameness for any number of threads everywhere.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::format::disk::{DiskImage, Extent};
+use crate::format::raw;
+
+const ALL: [Compression; 3] = [Compression::Zstd, Compression::Zlib, Compression::None];
+
+/// Bytes that do not compress, the same each time.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| byte()).collect()
+}
+
+fn image(disk: &DiskImage, compression: Compression, threads: usize) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let options = Options { compression, threads: Some(threads) };
+    write(disk, file.as_file(), &options, &|_| ()).unwrap();
+    file
+}
+
+/// `None` without qemu-img.
+fn qemu_img(arguments: &[&str], path: &Path) -> Option<String> {
+    let output = match Command::new("qemu-img").args(arguments).arg(path).output() {
+        Ok(output) => output,
+        Err(_) => {
+            println!("skipped: qemu-img is not installed");
+            return None;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Some(said)
+}
+
+/// The image is clean and has the bytes of the disk.
+fn verify(disk: &DiskImage, compression: Compression) {
+    let file = image(disk, compression, 2);
+    let Some(said) = qemu_img(&["check"], file.path()) else { return };
+    assert!(said.contains("No errors"), "{said}");
+    let plain = tempfile::NamedTempFile::new().unwrap();
+    raw::write(disk, plain.as_file(), &|_| ()).unwrap();
+    plain.as_file().set_len(disk.size().next_multiple_of(512)).unwrap();
+    let path = file.path().to_str().unwrap();
+    qemu_img(&["compare", "-f", "qcow2", "-F", "raw", path], plain.path());
+}
+
+fn mixed() -> DiskImage {
+    let text = b"the quick brown fox ".repeat(40_000);
+    let extents = vec![
+        Extent::bytes(0, *b"boot"),
+        Extent::bytes(65_530, text),
+        Extent::bytes(2 << 20, noise(300_000, 7)),
+        Extent::bytes(3 << 20, vec![0; 200_000]),
+        Extent::bytes((700 << 20) + 123, noise(70_000, 8)),
+        Extent::bytes(701 << 20, vec![b'x'; 5_000_000]),
+        Extent::bytes((19 << 30) - 5, *b"final"),
+    ];
+    DiskImage::new(19 << 30, extents).unwrap()
+}
+
+#[test]
+fn qemu_reads_every_compression() {
+    for compression in ALL {
+        verify(&mixed(), compression);
+    }
+}
+
+#[test]
+fn threads_do_not_change_the_bytes() {
+    let disk = mixed();
+    for compression in ALL {
+        let one = std::fs::read(image(&disk, compression, 1).path()).unwrap();
+        for threads in [2, 3, 8] {
+            assert!(one == std::fs::read(image(&disk, compression, threads).path()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn odd_and_large_sizes() {
+    for size in [1, 511, 512, 513, 65_535, 65_536, 65_537, (512 << 20) - 1, (512 << 20) + 1] {
+        let disk = DiskImage::new(size, vec![Extent::bytes(size - 1, *b"!")]).unwrap();
+        for compression in ALL {
+            verify(&disk, compression);
+        }
+    }
+    let empty = DiskImage::empty(412 << 30);
+    verify(&empty, Compression::Zstd);
+    assert!(image(&empty, Compression::Zstd, 1).as_file().metadata().unwrap().len() <= 4 * 65_536);
+    let size = 412 << 30;
+    verify(&DiskImage::new(size, vec![Extent::bytes(size - 512, vec![1; 512])]).unwrap(), Compression::Zstd);
+    let file = tempfile::tempfile().unwrap();
+    assert!(write(&DiskImage::empty(0), &file, &Options::default(), &|_| ()).is_err());
+    assert!(write(&DiskImage::empty(u64::MAX), &file, &Options::default(), &|_| ()).is_err());
+}
+
+#[test]
+fn info_names_the_compression_and_the_size() {
+    let disk = DiskImage::new(19 << 30, vec![Extent::bytes(0, *b"x")]).unwrap();
+    for (compression, name) in [(Compression::Zstd, "zstd"), (Compression::Zlib, "zlib")] {
+        let file = image(&disk, compression, 1);
+        let Some(said) = qemu_img(&["info", "--output=json"], file.path()) else { return };
+        let info: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(info["virtual-size"], 19u64 << 30);
+        assert_eq!(info["format-specific"]["data"]["compression-type"], name);
+        assert_eq!(info["format-specific"]["data"]["corrupt"], false);
+        assert!(info.get("backing-filename").is_none());
+    }
+}
+
+#[test]
+fn progress_covers_the_data() {
+    let disk = mixed();
+    let done = std::cell::Cell::new(0);
+    let file = tempfile::tempfile().unwrap();
+    write(&disk, &file, &Options::default(), &|bytes| done.set(done.get() + bytes)).unwrap();
+    assert!(done.get() >= disk.data_size() && done.get() < disk.data_size() + 20 * 65_536);
+}
+
+#[test]
+fn a_failing_source_is_an_error_and_ends_all_threads() {
+    let scratch = tempfile::NamedTempFile::new().unwrap();
+    scratch.as_file().write_all_at(&noise(8 << 20, 3), 0).unwrap();
+    let source = crate::format::disk::HostFile::open(scratch.path()).unwrap();
+    let disk = DiskImage::from_host_file(source).unwrap();
+    scratch.as_file().set_len(1 << 20).unwrap();
+    let file = tempfile::tempfile().unwrap();
+    let options = Options { threads: Some(4), ..Options::default() };
+    let error = write(&disk, &file, &options, &|_| ()).unwrap_err().to_string();
+    assert!(error.contains("reading"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_disk_comes_back_from_qemu(
+        size in 1u64..20_000_000,
+        pieces in prop::collection::vec((0.0..1.0f64, 1usize..300_000, 0u8..3, any::<u64>()), 0..12),
+        compression in prop::sample::select(ALL.to_vec()),
+    ) {
+        let mut extents: Vec<Extent> = Vec::new();
+        for (place, length, kind, seed) in pieces {
+            let offset = (place * size as f64) as u64;
+            let length = length.min((size - offset) as usize);
+            let clear = extents.iter().all(|other| offset + length as u64 <= other.offset || other.end() <= offset);
+            if clear && length > 0 {
+                let bytes = match kind {
+                    0 => noise(length, seed),
+                    1 => vec![seed as u8; length],
+                    _ => noise(length.min(97), seed).into_iter().cycle().take(length).collect(),
+                };
+                extents.push(Extent::bytes(offset, bytes));
+            }
+        }
+        verify(&DiskImage::new(size, extents).unwrap(), compression);
+    }
+}
