@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn refcounts_count_themselves() {
-        for used in [1, REFCOUNTS_PER_BLOCK - 2, REFCOUNTS_PER_BLOCK - 1, REFCOUNTS_PER_BLOCK, 5 * REFCOUNTS_PER_BLOCK] {
+        for used in [1, REFCOUNTS_PER_BLOCK - 2, REFCOUNTS_PER_BLOCK - 1, REFCOUNTS_PER_BLOCK, 5 * REFCOUNTS_PER_BLOCK]
+        {
             let refcounts = Allocator::new(used).finish();
             let total = refcounts.counts.len() as u64;
             assert_eq!(total, used + refcounts.blocks + refcounts.table_clusters);

@@ -8,9 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::compress::{Compression, Compressor};
-use super::format::{
-    CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry,
-};
+use super::format::{CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry};
 use super::layout::Allocator;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
