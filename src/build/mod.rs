@@ -4,4 +4,5 @@
 
 pub mod evidence;
 pub mod initramfs;
+pub mod meta;
 pub mod publish;
