@@ -1,6 +1,5 @@
-//! The `imagebuilder` program: parses arguments, installs the reporter and the signal handler, maps errors to exit
-//! codes.
+//! The `imagebuilder` program. Everything is in the library; see `cli`.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    imagebuilder::cli::run()
 }

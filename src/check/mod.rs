@@ -1,9 +1,11 @@
-//! Rules as records: what must hold before a build starts, each with a name, a severity and the reason.
+//! Rules as records: what must hold, each with a name, a severity and the reason.
 //!
-//! Owns: [`Severity`], the records' shape and running them. Rules on documents are in [`documents`]. Adding a rule is
-//! one function and one row of its table; `validate --list` and the documentation read the tables.
+//! Owns: [`Severity`], the records' shape and running them. Rules on documents are in [`documents`], rules
+//! on finished images in [`hygiene`]. Adding a rule is one function and one row of its table; `validate --list` and the
+//! documentation read the tables.
 
 pub mod documents;
+pub mod hygiene;
 
 use crate::document::Diagnostic;
 use crate::error::{Error, Result};

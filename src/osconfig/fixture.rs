@@ -65,7 +65,7 @@ pub(crate) fn rootfs() -> Tree {
     let install = |target: &str| format!("[Service]\nExecStart=/bin/true\n[Install]\nWantedBy={target}\n");
     let files = [
         ("/etc/passwd", "root:x:0:0:root:/root:/bin/bash\nbin:x:2:2:bin:/bin:/usr/sbin/nologin\n".to_owned()),
-        ("/etc/group", "root:x:0:\nsudo:x:27:\nshadow:x:42:\n".to_owned()),
+        ("/etc/group", "root:x:0:\nbin:x:2:\nsudo:x:27:\nshadow:x:42:\n".to_owned()),
         ("/etc/subuid", "old:100000:65536\n".to_owned()),
         ("/etc/subgid", "old:100000:65536\n".to_owned()),
         ("/etc/login.defs", "# HOME_MODE 0700\nUMASK\t\t022\nUID_MIN 1000\n".to_owned()),

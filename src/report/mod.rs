@@ -3,7 +3,12 @@
 //! Owns: [`Reporter`], a cheap handle that every room may hold, and [`Step`], which ends when dropped. Libraries
 //! report here and never print. What it looks like is decided by the sink behind it.
 
+mod json;
 mod plain;
+mod terminal;
+mod throttle;
+pub mod usage;
+pub mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +26,9 @@ pub enum Unit {
 pub struct Timing {
     pub name: String,
     pub wall: Duration,
+    /// Processor time of this process and of its finished children while the step ran. Steps that run side by side
+    /// each count all of it.
+    pub cpu: Duration,
     pub detail: String,
 }
 
@@ -61,6 +69,16 @@ impl Reporter {
         Self::new(plain::Plain::default())
     }
 
+    /// A live display with bars; for a terminal on standard error.
+    pub fn terminal() -> Self {
+        Self::new(terminal::Terminal::new())
+    }
+
+    /// One JSON object per line on standard error; for programs. The format is described in `json.rs`.
+    pub fn json() -> Self {
+        Self::new(json::Json::default())
+    }
+
     /// Starts a step. It ends when the returned handle is dropped or [`Step::finish`]ed.
     pub fn step(&self, name: impl Into<String>) -> Step {
         self.start(name.into(), None, Unit::Items)
@@ -92,6 +110,7 @@ impl Reporter {
             id,
             name,
             started: Instant::now(),
+            cpu: usage::cpu_time(),
             done: AtomicU64::new(0),
             detail: std::sync::Mutex::default(),
         }
@@ -104,6 +123,7 @@ pub struct Step {
     id: u64,
     name: String,
     started: Instant,
+    cpu: Duration,
     done: AtomicU64,
     detail: std::sync::Mutex<String>,
 }
@@ -126,7 +146,8 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         let detail = self.detail.lock().map(|detail| detail.clone()).unwrap_or_default();
-        let timing = Timing { name: self.name.clone(), wall: self.started.elapsed(), detail };
+        let cpu = usage::cpu_time().saturating_sub(self.cpu);
+        let timing = Timing { name: self.name.clone(), wall: self.started.elapsed(), cpu, detail };
         self.reporter.0.sink.step_finished(self.id, &timing);
         if let Ok(mut timings) = self.reporter.0.timings.lock() {
             timings.push(timing);

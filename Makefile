@@ -1,0 +1,66 @@
+# What people type. `make help` lists the targets; the variables are those of the upstream image-builder.
+IMAGE_TYPE ?= iso
+DISTRO     ?= debian_bookworm
+WORKDIR    ?= config
+OUTPUT_DIR ?= out
+BUNDLES    ?= $(notdir $(wildcard $(WORKDIR)/qcow-bundle/*))
+BUILD_FLAGS ?=
+PROXY      ?=
+NO_PROXY   ?=
+
+ifneq ($(PROXY),)
+export http_proxy := $(PROXY)
+export https_proxy := $(PROXY)
+endif
+ifneq ($(NO_PROXY),)
+export no_proxy := $(NO_PROXY)
+endif
+
+# Evaluated after `setup`, which may have installed the toolchain.
+CARGO = PATH="$$(tools/rust-path):$$PATH" cargo
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+IMAGEBUILDER = $(TARGET_DIR)/release/imagebuilder
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup_test build cut_image test lint docs doctor clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@echo; echo "  IMAGE_TYPE=$(IMAGE_TYPE) DISTRO=$(DISTRO) WORKDIR=$(WORKDIR) OUTPUT_DIR=$(OUTPUT_DIR) BUNDLES=\"$(BUNDLES)\""
+
+setup: ## Install what compiling and building needs (packages of the distribution only)
+	@tools/setup build
+
+setup_test: ## Install what the tests need on top: QEMU, OVMF, readers of disk formats
+	@tools/setup test
+
+build: setup ## Compile the program (release)
+	$(CARGO) build --release --locked
+
+cut_image: cut_image_$(IMAGE_TYPE) ## Build the images that WORKDIR describes: make IMAGE_TYPE=qcow cut_image
+
+.PHONY: cut_image_qcow cut_image_iso
+cut_image_qcow: build
+	tools/as-builder $(OUTPUT_DIR) $(IMAGEBUILDER) build --config $(WORKDIR) $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir $(OUTPUT_DIR) $(BUILD_FLAGS)
+
+cut_image_iso:
+	@echo "IMAGE_TYPE=iso cannot be built yet; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
+
+cut_image_%:
+	@echo "IMAGE_TYPE=$* is unknown; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
+
+test: setup_test setup ## Run all tests
+	$(CARGO) test --locked
+
+lint: setup ## Check formatting and run clippy, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+docs: build ## Write the generated pages under docs/reference again
+	UPDATE_DOCS=1 $(CARGO) test --locked --test docs
+
+doctor: build ## Show what this machine lacks
+	$(IMAGEBUILDER) doctor
+
+clean: ## Remove target/ and out/ (the cache stays)
+	rm -rf target out

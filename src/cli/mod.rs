@@ -1,0 +1,164 @@
+//! The command line: what can be typed, and what each verb does with the rooms below.
+//!
+//! Owns: [`Cli`], the global options, and [`run`], which `main` calls. One file a verb; a verb file holds its clap
+//! arguments and a `run` function. Uses every room; nothing uses it. Only this room prints results, through
+//! [`output`].
+
+mod completion;
+mod doctor;
+pub mod failure;
+mod host;
+pub mod output;
+pub mod signals;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::{Error, Kind, Result};
+use crate::report::Reporter;
+
+const AFTER_HELP: &str = "\
+Start here:
+  imagebuilder doctor                        what this machine lacks, and the command that installs it
+  make IMAGE_TYPE=qcow cut_image             build the images that config/ describes
+
+Exit codes:
+  0 ok, 1 build failed, 2 usage, 3 documents invalid, 4 input not authentic, 5 network, 6 no space,
+  7 lock drift, 8 checks failed, 130 interrupted";
+
+/// Turns Airship-style documents into bootable operating-system images.
+#[derive(Debug, Parser)]
+#[command(name = "imagebuilder", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_long_help = AFTER_HELP, after_help = "`--help` says more than `-h`, with examples for every verb.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options that every verb takes, before or after its name.
+#[derive(Debug, clap::Args)]
+pub struct Globals {
+    /// How progress is shown on standard error
+    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Global options")]
+    pub progress: Progress,
+    /// Where downloads and finished steps are kept [default: $XDG_CACHE_HOME/imagebuilder or ~/.cache/imagebuilder]
+    #[arg(long, global = true, value_name = "DIR", env = "IMAGEBUILDER_CACHE_DIR", help_heading = "Global options")]
+    pub cache_dir: Option<PathBuf>,
+    /// Where images and the files beside them go [default: out]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub output_dir: Option<PathBuf>,
+    /// Log what happens inside; twice for more (`RUST_LOG` refines it)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// Bars on a terminal, plain lines otherwise
+    Auto,
+    /// One line per event
+    Plain,
+    /// One JSON object per line
+    Json,
+    /// Warnings only
+    Quiet,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Doctor(doctor::Args),
+    Completion(completion::Args),
+}
+
+impl Globals {
+    pub fn reporter(&self) -> Reporter {
+        match self.progress {
+            Progress::Auto if std::io::stderr().is_terminal() => Reporter::terminal(),
+            Progress::Auto | Progress::Plain => Reporter::plain(),
+            Progress::Json => Reporter::json(),
+            Progress::Quiet => Reporter::quiet(),
+        }
+    }
+
+    /// The cache folder: flag, `XDG_CACHE_HOME`, `~/.cache`. Empty variables count as unset (XDG base directory
+    /// specification), and so do relative ones.
+    pub fn cache_dir(&self) -> Result<PathBuf> {
+        if let Some(dir) = &self.cache_dir {
+            return Ok(dir.clone());
+        }
+        let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+        base.map(|base| base.join("imagebuilder")).ok_or_else(|| {
+            Error::new(Kind::Usage, "no place for the cache: neither XDG_CACHE_HOME nor HOME is set")
+                .hint("say where with `--cache-dir`")
+        })
+    }
+
+    pub fn output_dir(&self) -> PathBuf {
+        self.output_dir.clone().unwrap_or_else(|| PathBuf::from("out"))
+    }
+
+    fn start_tracing(&self) {
+        let default = match self.verbose {
+            0 => return,
+            1 => "imagebuilder=debug",
+            _ => "imagebuilder=trace",
+        };
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}
+
+/// Parses the arguments of the process, does what they ask, renders what went wrong. The exit code is the error's.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with code 0, mistakes to standard error with code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()) * Kind::Usage.exit_code());
+        }
+    };
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::print(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<()> {
+    cli.globals.start_tracing();
+    signals::install()?;
+    let globals = &cli.globals;
+    match &cli.verb {
+        Verb::Doctor(args) => doctor::run(args, globals),
+        Verb::Completion(args) => completion::run(args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_teaches_with_examples() {
+        for verb in Cli::command().get_subcommands_mut() {
+            let help = verb.render_long_help().to_string();
+            assert!(help.contains("Examples:"), "`{} --help` has no examples", verb.get_name());
+        }
+    }
+}

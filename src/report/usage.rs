@@ -1,0 +1,47 @@
+//! What the process has used so far: processor time and memory, children included.
+//!
+//! Owns: the two questions, answered by getrusage(2).
+
+use std::time::Duration;
+
+/// User and system time of this process and of the children it has waited for.
+pub fn cpu_time() -> Duration {
+    [libc::RUSAGE_SELF, libc::RUSAGE_CHILDREN]
+        .into_iter()
+        .filter_map(rusage)
+        .map(|usage| duration(usage.ru_utime) + duration(usage.ru_stime))
+        .sum()
+}
+
+/// The largest resident set in bytes: of this process, and of the largest child it has waited for.
+pub fn peak_memory() -> (u64, u64) {
+    let of = |who| rusage(who).map_or(0, |usage| u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024);
+    (of(libc::RUSAGE_SELF), of(libc::RUSAGE_CHILDREN))
+}
+
+fn rusage(who: libc::c_int) -> Option<libc::rusage> {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for writes of one `rusage`; every bit pattern of it is a valid value.
+    unsafe { (libc::getrusage(who, usage.as_mut_ptr()) == 0).then(|| usage.assume_init()) }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+        + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_time_are_counted() {
+        assert!(peak_memory().0 > 100 << 10);
+        let before = cpu_time();
+        let mut sum = 0u64;
+        while cpu_time() == before {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(cpu_time() > before);
+    }
+}
