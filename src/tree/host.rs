@@ -158,10 +158,7 @@ impl Folder {
             Kind::Directory => kind.is_dir(),
             Kind::File(content) => {
                 kind.is_file()
-                    && self
-                        .known
-                        .get(path)
-                        .is_some_and(|(stamp, known)| *stamp == Stamp::of(found) && known == content)
+                    && self.known.get(path).is_some_and(|(stamp, known)| *stamp == Stamp::of(found) && known == content)
             }
             Kind::Symlink(target) => {
                 kind.is_symlink() && {
@@ -225,7 +222,9 @@ impl Folder {
         };
         match made {
             Ok(()) => set_meta(&place, &entry.meta, false),
-            Err(rustix::io::Errno::PERM) if matches!(entry.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. }) => {
+            Err(rustix::io::Errno::PERM)
+                if matches!(entry.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. }) =>
+            {
                 self.devices.insert(path.clone(), entry.clone());
                 Ok(())
             }
@@ -241,7 +240,8 @@ impl Folder {
             return Ok(());
         }
         remove_if_there(&place)?;
-        std::fs::hard_link(&target, &place).with_context(|| format!("linking {} to {}", place.display(), target.display()))
+        std::fs::hard_link(&target, &place)
+            .with_context(|| format!("linking {} to {}", place.display(), target.display()))
     }
 
     /// Making a hard link changes the times of the file.
@@ -432,7 +432,8 @@ fn set_meta(place: &Path, meta: &Meta, symlink: bool) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
     rustix::fs::chownat(CWD, place, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).with_context(setting)?;
     if !symlink {
-        rustix::fs::chmodat(CWD, place, Mode::from_raw_mode(meta.mode.into()), AtFlags::empty()).with_context(setting)?;
+        rustix::fs::chmodat(CWD, place, Mode::from_raw_mode(meta.mode.into()), AtFlags::empty())
+            .with_context(setting)?;
         for (name, value) in &meta.xattrs {
             rustix::fs::lsetxattr(place, OsStr::from_bytes(name), value, XattrFlags::empty()).with_context(setting)?;
         }
