@@ -5,4 +5,5 @@
 pub mod evidence;
 pub mod initramfs;
 pub mod meta;
+pub mod pack;
 pub mod publish;
