@@ -53,7 +53,8 @@ pub fn make(
     std::fs::write(folder.join(CONFIGURATION), configuration).with_context(context)?;
     let finished = sandbox.run(root, &job(source, folder, name, options), &mut |_| {}).with_context(context)?;
     if finished.success {
-        return Ok(());
+        let file = std::fs::File::options().read(true).write(true).open(folder.join(name)).with_context(context)?;
+        return super::inode_times::settle(&file).with_context(context);
     }
     let full = ["Could not allocate", "No space left", "no free space", "Could not expand"];
     let kind = if full.iter().any(|text| finished.tail.contains(text)) { Kind::Space } else { Kind::Build };
