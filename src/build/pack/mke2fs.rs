@@ -49,7 +49,8 @@ pub fn make(
     let context = || format!("making the ext4 file system {name}");
     let file = std::fs::File::create_new(folder.join(name)).with_context(context)?;
     file.set_len(options.size).with_context(context)?;
-    let configuration = format!("[defaults]\nbase_features = {FEATURES}\n[fs_types]\next4 = {{\nfeatures = {FEATURES}\n}}\n");
+    let configuration =
+        format!("[defaults]\nbase_features = {FEATURES}\n[fs_types]\next4 = {{\nfeatures = {FEATURES}\n}}\n");
     std::fs::write(folder.join(CONFIGURATION), configuration).with_context(context)?;
     let finished = sandbox.run(root, &job(source, folder, name, options), &mut |_| {}).with_context(context)?;
     if finished.success {
@@ -79,10 +80,7 @@ fn job(source: &Path, folder: &Path, name: &str, options: &Options) -> Job {
         "-olinux".to_owned(),
         format!("-Jsize={}", journal_size(options.size) >> 20),
         format!("-U{}", options.uuid),
-        format!(
-            "-Ehash_seed={},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-            options.hash_seed
-        ),
+        format!("-Ehash_seed={},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard", options.hash_seed),
         format!("-d/{SOURCE}"),
         format!("/{OUTPUT}/{name}"),
         format!("{}", options.size / BLOCK),

@@ -22,8 +22,9 @@ pub fn check(parts: &[Part<'_>]) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Space, format!("the content does not fit: {}", lines.join("; ")))
-        .hint("make the partition larger in `storage.partitions`, raise `storage.qcow_capacity`, or leave packages out"))
+    Err(Error::new(ErrorKind::Space, format!("the content does not fit: {}", lines.join("; "))).hint(
+        "make the partition larger in `storage.partitions`, raise `storage.qcow_capacity`, or leave packages out",
+    ))
 }
 
 fn shortage(part: &Part<'_>) -> Option<String> {

@@ -29,9 +29,7 @@ pub fn split<'a>(tree: &Tree, layout: &'a Layout) -> Result<Vec<Part<'a>>> {
         let at = home(&points, path);
         if let Some(inside) = path.strip_prefix(points[at]) {
             let entry = match &entry.kind {
-                Kind::HardLink(target) => {
-                    relink(tree, &points, at, entry.clone(), &inside, target, &mut moved)
-                }
+                Kind::HardLink(target) => relink(tree, &points, at, entry.clone(), &inside, target, &mut moved),
                 _ => entry.clone(),
             };
             trees[at].insert_raw(inside, entry);
