@@ -4,6 +4,7 @@
 
 pub mod evidence;
 pub mod initramfs;
-pub mod meta;
 pub mod pack;
 pub mod publish;
+
+pub use crate::plan::meta;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use super::meta;
 use crate::api::airship_image::AirshipImageSpec;
 use crate::api::image_configuration::{ImageType, QcowCompression};
 use crate::api::params::software::Layer;
@@ -144,29 +145,11 @@ impl Intent {
 /// Label of an AirshipImage that names its site.
 pub const SITE_LABEL: &str = "airshipit.org/site";
 
-/// Password hashes and the credentials of repository addresses go; all else may be shown.
+/// What may be shown: see [`meta::redact`] for what goes.
 pub fn without_secrets(params: &Params) -> Params {
     let mut params = params.clone();
-    for user in params.users.values_mut() {
-        user.password = None;
-    }
-    for repository in params.distribution.repositories.values_mut() {
-        repository.source = without_credentials(&repository.source);
-        repository.registered_source = repository.registered_source.as_deref().map(without_credentials);
-    }
+    meta::redact(&mut params);
     params
-}
-
-/// `http://user:word@host/x` becomes `http://host/x`.
-fn without_credentials(address: &str) -> String {
-    match address.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let host = rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host);
-            format!("{scheme}://{host}{}", &rest[end..])
-        }
-        None => address.to_owned(),
-    }
 }
 
 fn printable<S: Serializer>(params: &Params, serializer: S) -> Result<S::Ok, S::Error> {
@@ -178,16 +161,4 @@ pub(super) fn yaml(value: &impl Serialize) -> String {
     // Maps with text keys and plain scalars only, which `serde_json` cannot refuse.
     let json = serde_json::to_value(value).expect("types of the api serialise to JSON");
     document::document(&document::from_json(&json, &Origin::built("plan")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_of_an_address_are_secret() {
-        assert_eq!(without_credentials("http://me:word@mirror/x@y"), "http://mirror/x@y");
-        assert_eq!(without_credentials("http://me:w@rd@mirror"), "http://mirror");
-        assert_eq!(without_credentials("file:///srv/mirror"), "file:///srv/mirror");
-    }
 }

@@ -10,10 +10,11 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::intent::{self, Intent};
+use super::meta;
 use crate::api::Params;
 use crate::api::params::software::Layer;
 use crate::error::{Error, Result};
-use crate::package::lock::Lock;
+use crate::package::lock::{Lock, LockedLayer, LockedPackage};
 use crate::tree::Digest;
 
 /// A step of a build, in the order of the build.
@@ -91,26 +92,27 @@ pub struct LockedPlan {
     #[serde(serialize_with = "hex")]
     pub digest: Digest,
     pub steps: Vec<Step>,
-    /// The text of `/etc/imagebuilder/meta`.
+    /// The bytes of `/etc/imagebuilder/meta`.
     #[serde(skip)]
-    pub metadata: String,
+    pub metadata: Vec<u8>,
 }
 
 impl LockedPlan {
-    /// The lock must have been made for this Intent ([`Intent::package_request`]).
+    /// The lock must have been made for this Intent ([`Intent::package_request`]) and know its epoch.
     pub fn new(intent: &Intent, lock: &Lock) -> Result<LockedPlan> {
         check_lock(intent, lock)?;
+        let epoch = lock.epoch.ok_or_else(|| Error::build("the lock does not say its epoch yet"))?;
         let mut steps: Vec<Step> = Vec::new();
         let mut below = Digest::of(b"");
         for layer in Layer::ALL {
             let packages = lock.layer(layer).map_or_else(|| Digest::of(b""), |locked| locked.digest());
             let mut inputs = BTreeMap::from([
                 ("architecture", lock.architecture.clone()),
+                ("epoch", epoch.to_string()),
                 ("packages", packages.to_hex()),
                 ("unapproved", of(&intent.params.software.unapproved_packages)),
             ]);
             inputs.extend((layer != Layer::Base).then(|| ("below", below.to_hex())));
-            inputs.extend(lock.epoch.map(|epoch| ("epoch", epoch.to_string())));
             below = push(&mut steps, StepName::Rootfs(layer), inputs);
         }
         let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, below));
@@ -120,9 +122,9 @@ impl LockedPlan {
         let public = intent::without_secrets(&intent.params);
         let digest = step(StepName::Osconfig, settings(&public)).digest;
         let osconfig = push(&mut steps, StepName::Osconfig, settings(&intent.params));
-        let metadata = metadata(intent, lock, digest);
+        let metadata = metadata(intent, lock, epoch)?;
         let inputs =
-            BTreeMap::from([("metadata", Digest::of(metadata.as_bytes()).to_hex()), ("tree", osconfig.to_hex())]);
+            BTreeMap::from([("metadata", Digest::of(&metadata).to_hex()), ("tree", osconfig.to_hex())]);
         let seal = push(&mut steps, StepName::Seal, inputs);
         let inputs = BTreeMap::from([
             ("image", intent.image.clone()),
@@ -158,10 +160,23 @@ fn initramfs_inputs(intent: &Intent, below: Digest) -> BTreeMap<&'static str, St
     ])
 }
 
-/// The image's account of itself: the effective AirshipImage and the hashed part of the lock. Nothing in it says
-/// where a value or a package came from, so that moving a line or choosing another mirror changes no byte.
-fn metadata(intent: &Intent, lock: &Lock, digest: Digest) -> String {
-    let package = |package: &crate::package::lock::LockedPackage| {
+/// The image's account of itself. Nothing in it says where a value or a package came from, so that moving a line or
+/// choosing another mirror changes no byte.
+fn metadata(intent: &Intent, lock: &Lock, epoch: i64) -> Result<Vec<u8>> {
+    let redacted = meta::redact(&mut intent.params.clone());
+    meta::bytes(&meta::Contents {
+        name: &intent.image,
+        builder: concat!("imagebuilder ", env!("CARGO_PKG_VERSION")),
+        epoch,
+        image: &intent.effective_yaml(),
+        lock: &hashed_lock(lock),
+        redacted: &redacted,
+    })
+}
+
+/// The hashed part of a lock as YAML.
+fn hashed_lock(lock: &Lock) -> String {
+    let package = |package: &LockedPackage| {
         let mut value = json!({
             "name": package.name,
             "version": package.version,
@@ -174,19 +189,15 @@ fn metadata(intent: &Intent, lock: &Lock, digest: Digest) -> String {
         }
         value
     };
-    let layer = |locked: &crate::package::lock::LockedLayer| json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()});
-    let lock = json!({
-        "apiVersion": crate::api::API_VERSION,
-        "kind": "ImageLock",
-        "metadata": {"name": intent.image},
+    let layer = |locked: &LockedLayer| {
+        json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()})
+    };
+    intent::yaml(&json!({
         "lockVersion": lock.lock_version,
         "architecture": lock.architecture,
         "epoch": lock.epoch,
-        "digest": lock.digest().to_hex(),
-        "plan": digest.to_hex(),
         "layers": lock.layers.iter().map(layer).collect::<Vec<_>>(),
-    });
-    format!("{}---\n{}", intent.effective_yaml(), intent::yaml(&lock))
+    }))
 }
 
 fn check_lock(intent: &Intent, lock: &Lock) -> Result<()> {
