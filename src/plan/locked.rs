@@ -123,8 +123,7 @@ impl LockedPlan {
         let digest = step(StepName::Osconfig, settings(&public)).digest;
         let osconfig = push(&mut steps, StepName::Osconfig, settings(&intent.params));
         let metadata = metadata(intent, lock, epoch)?;
-        let inputs =
-            BTreeMap::from([("metadata", Digest::of(&metadata).to_hex()), ("tree", osconfig.to_hex())]);
+        let inputs = BTreeMap::from([("metadata", Digest::of(&metadata).to_hex()), ("tree", osconfig.to_hex())]);
         let seal = push(&mut steps, StepName::Seal, inputs);
         let inputs = BTreeMap::from([
             ("image", intent.image.clone()),
@@ -189,9 +188,7 @@ fn hashed_lock(lock: &Lock) -> String {
         }
         value
     };
-    let layer = |locked: &LockedLayer| {
-        json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()})
-    };
+    let layer = |locked: &LockedLayer| json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()});
     intent::yaml(&json!({
         "lockVersion": lock.lock_version,
         "architecture": lock.architecture,
