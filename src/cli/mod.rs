@@ -4,11 +4,13 @@
 //! arguments and a `run` function. Uses every room; nothing uses it. Only this room prints results, through
 //! [`output`].
 
+mod boot;
 mod completion;
 mod doctor;
 pub mod failure;
 mod host;
 pub mod output;
+mod render;
 pub mod signals;
 
 use std::io::IsTerminal;
@@ -24,6 +26,7 @@ const AFTER_HELP: &str = "\
 Start here:
   imagebuilder doctor                        what this machine lacks, and the command that installs it
   make IMAGE_TYPE=qcow cut_image             build the images that config/ describes
+  imagebuilder boot out/control-plane.qcow2  start one in QEMU; the file is not changed
 
 Exit codes:
   0 ok, 1 build failed, 2 usage, 3 documents invalid, 4 input not authentic, 5 network, 6 no space,
@@ -71,6 +74,8 @@ pub enum Progress {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Render(render::Args),
+    Boot(boot::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -138,6 +143,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
     signals::install()?;
     let globals = &cli.globals;
     match &cli.verb {
+        Verb::Render(args) => render::run(args),
+        Verb::Boot(args) => boot::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),
     }
