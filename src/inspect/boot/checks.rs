@@ -27,7 +27,11 @@ const CHECKS: [Check; 6] = [
         timeout: SETTLE,
     },
     // Only a seed has this name, so a machine that has it has read the seed.
-    Check { name: "host name from the seed", command: "test \"$(hostname)\" = \"$seed_hostname\" && hostname", timeout: QUICK },
+    Check {
+        name: "host name from the seed",
+        command: "test \"$(hostname)\" = \"$seed_hostname\" && hostname",
+        timeout: QUICK,
+    },
     Check {
         name: "/etc/imagebuilder/meta",
         command: "test -s /etc/imagebuilder/meta && wc -c /etc/imagebuilder/meta",

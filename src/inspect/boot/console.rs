@@ -203,12 +203,8 @@ mod tests {
 
     /// A shell script plays the machine.
     fn machine(script: &str) -> Console {
-        let mut child = Command::new("sh")
-            .args(["-c", script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (stdout, stdin) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
         std::thread::spawn(move || child.wait());
         // A serial line in raw mode: a carriage return ends a line typed, a shell wants a line feed.

@@ -179,8 +179,7 @@ fn make_overlay(image: &Path, file: ImageFile, overlay: &Path, size: Option<u64>
 
 fn copy_variables(ovmf: Ovmf, scratch: &Path) -> Result<Ovmf> {
     let variables = scratch.join("uefi-variables.fd");
-    std::fs::copy(&ovmf.variables, &variables)
-        .with_context(|| format!("copying {}", ovmf.variables.display()))?;
+    std::fs::copy(&ovmf.variables, &variables).with_context(|| format!("copying {}", ovmf.variables.display()))?;
     Ok(Ovmf { variables, ..ovmf })
 }
 

@@ -67,10 +67,7 @@ impl Seed {
     /// Writes the files of the seed into a folder that only the owner can read.
     pub fn write(&self, dir: &Path) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(dir)
-            .with_context(|| format!("creating {}", dir.display()))?;
+        std::fs::DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("creating {}", dir.display()))?;
         for (name, text) in [("user-data", self.user_data()), ("meta-data", self.meta_data())] {
             let file = dir.join(name);
             std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
