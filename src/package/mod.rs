@@ -5,7 +5,12 @@
 //! (locked packages -> files). Follows the Debian Policy Manual (chapters 5 and 7), the Debian repository format and
 //! what apt does where those leave room. Clock and environment variables are handed in through [`Environment`].
 
+pub mod deb822;
+pub mod index;
 pub mod lock;
+pub mod relation;
+pub mod resolve;
+pub mod version;
 
 use std::path::PathBuf;
 
