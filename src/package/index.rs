@@ -397,7 +397,7 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 /// A path below the repository's address: relative, without `..`, without anything an address cannot hold.
-fn check_path(path: &str) -> Result<()> {
+pub fn check_path(path: &str) -> Result<()> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'"'));
     if path.is_empty() || !plain || path.starts_with('/') || path.split('/').any(|part| part == "..") {
         return Err(malformed(format!("`{path}` is not a file name below the repository")));

@@ -5,12 +5,20 @@
 //! [`Lock::digest`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::params::distribution::Repository;
 use crate::api::params::software::Layer;
+use crate::error::{Context, Error, Result};
 use crate::tree::Digest;
+
+use super::Environment;
+use super::fetch::index::{Updated, update};
+use super::index::{Index, Universe};
+use super::resolve;
 
 /// What is asked for: which repositories, and which packages in which layer.
 #[derive(Debug, Clone, Default)]
@@ -110,7 +118,91 @@ pub struct LockedRepository {
     pub indexes: BTreeMap<String, Digest>,
 }
 
+/// Fetches and verifies the indexes of all repositories and chooses the packages of every layer.
+pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
+    let step = environment.reporter.step("resolve packages");
+    let updated = update_all(request, environment)?;
+    let mut indexes = Vec::new();
+    for (name, repository) in &updated {
+        let of_repository = |text| Index { repository: name, pin: repository.pin, text };
+        indexes.extend(repository.texts.iter().map(|text| of_repository(text.as_str())));
+    }
+    let universe = Universe::read(&request.architecture, &indexes)?;
+    let layers = resolve::resolve(&universe, &request.layers, &request.unapproved)?;
+    let layers: Vec<LockedLayer> = layers
+        .iter()
+        .map(|layer| LockedLayer {
+            layer: layer.layer,
+            packages: layer.packages.iter().map(|chosen| locked(&universe, chosen)).collect(),
+        })
+        .collect();
+    let count: usize = layers.iter().map(|layer| layer.packages.len()).sum();
+    drop((universe, indexes));
+    let repositories = updated.into_iter().map(|(name, updated)| (name, updated.locked)).collect();
+    step.finish(format!("{count} packages"));
+    Ok(Lock {
+        lock_version: LOCK_VERSION,
+        architecture: request.architecture.clone(),
+        layers,
+        epoch: None,
+        evidence: Evidence { repositories },
+    })
+}
+
+/// All repositories at once: most of the time goes into waiting for answers and decompressing.
+fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Updated)>> {
+    if request.repositories.is_empty() {
+        return Err(Error::documents("no repository is defined").hint("fill `distribution.repositories`"));
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = request
+            .repositories
+            .iter()
+            .map(|(name, repository)| {
+                (name, scope.spawn(move || update(name, repository, &request.architecture, environment)))
+            })
+            .collect();
+        // All are joined before the first error is passed on.
+        let results: Vec<_> = threads.into_iter().map(|(name, thread)| (name, thread.join())).collect();
+        results
+            .into_iter()
+            .map(|(name, result)| {
+                let updated = result.unwrap_or_else(|_| Err(Error::build("reading the indexes stopped unexpectedly")))?;
+                Ok((name.clone(), updated))
+            })
+            .collect()
+    })
+}
+
+fn locked(universe: &Universe<'_>, chosen: &resolve::Chosen) -> LockedPackage {
+    let version = universe.version(chosen.version);
+    LockedPackage {
+        name: universe.name(version.name).name.to_owned(),
+        version: version.version.to_owned(),
+        architecture: version.architecture.to_owned(),
+        size: version.size,
+        sha256: version.sha256,
+        automatic: chosen.automatic,
+        repository: version.repository.to_owned(),
+        path: version.path.to_owned(),
+    }
+}
+
 impl Lock {
+    /// Sets the epoch, unless it is set, to the newest modification time inside the given packages (all of the
+    /// lock's, as [`fetch_all`](super::fetch::fetch_all) returned them).
+    pub fn settle_epoch<P: AsRef<Path>>(&mut self, debs: impl IntoIterator<Item = P>) -> Result<()> {
+        if self.epoch.is_none() {
+            let mut newest = 0;
+            for deb in debs {
+                let deb = deb.as_ref();
+                newest = newest.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
+            }
+            self.epoch = Some(newest);
+        }
+        Ok(())
+    }
+
     /// All packages, bottom layer first, by name within a layer.
     pub fn packages(&self) -> impl Iterator<Item = &LockedPackage> {
         self.layers.iter().flat_map(|layer| &layer.packages)
@@ -151,6 +243,14 @@ impl LockedLayer {
         }
         text
     }
+}
+
+/// The time stamp of the first member of the `ar` archive (deb(5)): no file inside a package is newer than that.
+fn build_time(deb: &Path) -> Result<i64> {
+    let mut head = [0; 8 + 60];
+    std::fs::File::open(deb).and_then(|mut file| file.read_exact(&mut head)).context("reading its head")?;
+    let stamp = std::str::from_utf8(&head[24..36]).ok().and_then(|text| text.trim().parse().ok());
+    stamp.filter(|_| head.starts_with(b"!<arch>\n")).ok_or_else(|| Error::build("it is not a Debian package"))
 }
 
 fn is_false(value: &bool) -> bool {

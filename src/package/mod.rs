@@ -6,9 +6,13 @@
 //! what apt does where those leave room. Clock and environment variables are handed in through [`Environment`].
 
 pub mod deb822;
+pub mod fetch;
+pub mod http;
 pub mod index;
+pub mod keyring;
 pub mod lock;
 pub mod relation;
+pub mod release;
 pub mod resolve;
 pub mod version;
 
@@ -24,4 +28,5 @@ pub struct Environment {
     /// The time of the run, in seconds since the epoch: decides whether an index has expired.
     pub now: i64,
     pub reporter: Reporter,
+    pub http: http::Client,
 }

@@ -1,0 +1,246 @@
+//! The indexes of a repository: fetched, verified, kept in the cache.
+//!
+//! Owns: [`update`] and the layout of `<cache>/indexes`: `sha256/<digest>` holds index files as downloaded,
+//! `seen/<repository>` the date of the newest signed index seen, so that a mirror cannot go back in time.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::api::params::distribution::Repository;
+use crate::error::{Context, Error, Kind, Result};
+use crate::package::Environment;
+use crate::package::http::redact;
+use crate::package::keyring::Keyring;
+use crate::package::lock::LockedRepository;
+use crate::package::release::Release;
+use crate::tree::Digest;
+
+use super::download::{Expected, download, download_small};
+
+/// A signed index larger than this is refused (Debian's largest are below 2 MiB).
+const RELEASE_LIMIT: u64 = 32 << 20;
+
+/// Package indexes larger than this are refused, compressed or not.
+const INDEX_LIMIT: u64 = 2 << 30;
+
+/// Compressions of package indexes, the one wanted most first.
+const FORMS: [(&str, Form); 3] = [(".xz", Form::Xz), (".gz", Form::Gzip), ("", Form::Plain)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Xz,
+    Gzip,
+    Plain,
+}
+
+/// The verified indexes of one repository.
+#[derive(Debug)]
+pub struct Updated {
+    pub pin: i32,
+    /// Decompressed package indexes, in the order of the components.
+    pub texts: Vec<String>,
+    pub locked: LockedRepository,
+}
+
+/// Fetches and verifies what a repository offers for one architecture.
+pub fn update(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
+    update_inner(repository, architecture, environment)
+        .with_context(|| format!("updating repository {name} ({} {})", redact(&repository.source), repository.suite))
+}
+
+fn update_inner(repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
+    let place = Place::of(repository)?;
+    let keyring = Keyring::load(&repository.keyring)?;
+    let bytes = download_small(&environment.http, &place.url("InRelease"), RELEASE_LIMIT)?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| Error::new(Kind::Authenticity, "the signed index is not text"))?;
+    let verified = keyring.verify(text, environment.now)?;
+    let release = Release::parse(&verified.text)?;
+    release.check(&repository.suite, environment.now)?;
+    refuse_rollback(repository, &release, &environment.cache)?;
+    let mut texts = Vec::new();
+    let mut indexes = BTreeMap::new();
+    for folder in folders(repository, &release, architecture)? {
+        let (path, form, expected) = choose(&release, &folder).ok_or_else(|| missing(&folder, &release))?;
+        indexes.insert(path.clone(), expected.sha256);
+        texts.push(read_index(&place, &release, &path, form, expected, environment)?);
+    }
+    let locked = LockedRepository {
+        source: repository.source.clone(),
+        suite: repository.suite.clone(),
+        date: release.date_text.clone(),
+        signed_by: verified.signed_by,
+        release: Digest::of(&bytes),
+        indexes,
+    };
+    Ok(Updated { pin: repository.priority.unwrap_or(release.default_pin), texts, locked })
+}
+
+/// The address of a suite. A suite that ends in `/` is a flat repository: no `dists`, no components.
+struct Place {
+    base: String,
+}
+
+impl Place {
+    fn of(repository: &Repository) -> Result<Self> {
+        let source = repository.source.trim_end_matches('/');
+        let suite = repository.suite.as_str();
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'~' | b':');
+        if suite.is_empty() || !suite.bytes().all(plain) || suite.split('/').any(|part| part == "..") {
+            return Err(Error::documents(format!("`{suite}` is not the name of a suite")));
+        }
+        let base = match suite.strip_suffix('/') {
+            Some("" | ".") => source.to_owned(),
+            Some(folder) => format!("{source}/{}", folder.trim_matches('/')),
+            None => format!("{source}/dists/{suite}"),
+        };
+        Ok(Place { base })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.base)
+    }
+}
+
+/// The folders below the suite that hold package indexes: per component, this architecture and perhaps `all`.
+fn folders(repository: &Repository, release: &Release, architecture: &str) -> Result<Vec<String>> {
+    if repository.suite.ends_with('/') {
+        return Ok(vec![String::new()]);
+    }
+    if repository.components.is_empty() {
+        return Err(Error::documents("no component is asked for")
+            .hint(format!("the suite has {}", release.components.join(", "))));
+    }
+    let mut folders = Vec::new();
+    for component in repository.components.keys() {
+        if !release.components.is_empty() && !release.components.contains(component) {
+            return Err(Error::documents(format!("the suite has no component `{component}`"))
+                .hint(format!("it has {}", release.components.join(", "))));
+        }
+        folders.push(format!("{component}/binary-{architecture}/"));
+        let all = format!("{component}/binary-all/");
+        if !release.all_in_each && choose(release, &all).is_some() {
+            folders.push(all);
+        }
+    }
+    Ok(folders)
+}
+
+fn choose(release: &Release, folder: &str) -> Option<(String, Form, Expected)> {
+    FORMS.iter().find_map(|(extension, form)| {
+        let path = format!("{folder}Packages{extension}");
+        let (size, sha256) = *release.files.get(&path)?;
+        Some((path, *form, Expected { size, sha256 }))
+    })
+}
+
+fn missing(folder: &str, release: &Release) -> Error {
+    let known: Vec<&str> = release
+        .files
+        .keys()
+        .filter_map(|path| path.rsplit_once('/').filter(|(_, file)| file.starts_with("Packages")))
+        .map(|(folder, _)| folder)
+        .collect();
+    let mut known: Vec<&str> = known.into_iter().filter(|folder| folder.contains("binary-")).collect();
+    known.dedup();
+    known.truncate(12);
+    Error::documents(format!("the suite has no package index `{folder}Packages` with a SHA-256 digest"))
+        .hint(format!("it has {}", known.join(", ")))
+}
+
+/// One index: from the cache when its digest is known there, else from the mirror; decompressed.
+fn read_index(
+    place: &Place,
+    release: &Release,
+    path: &str,
+    form: Form,
+    expected: Expected,
+    environment: &Environment,
+) -> Result<String> {
+    // The empty index of an empty component may have no bytes to compress.
+    if expected.size > INDEX_LIMIT {
+        return Err(Error::new(Kind::Authenticity, format!("index {path} is said to have {} bytes", expected.size)));
+    }
+    let file = environment.cache.join("indexes/sha256").join(expected.sha256.to_hex());
+    let plain = place.url(path);
+    let folder = plain.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let by_hash = format!("{folder}/by-hash/SHA256/{}", expected.sha256);
+    let step = environment.reporter.step_of(format!("fetch {}", redact(&plain)), expected.size, crate::report::Unit::Bytes);
+    let get = |url: &str| download(&environment.http, url, &expected, &file, &|bytes| step.advance(bytes));
+    // By hash first: that file does not change while we look. Some mirrors announce it and do not have it.
+    let fresh = match (release.by_hash, release.by_hash.then(|| get(&by_hash))) {
+        (true, Some(Ok(fresh))) => fresh,
+        (true, Some(Err(error))) if error.kind() == Kind::Network => get(&plain).map_err(|_| error)?,
+        (true, Some(Err(error))) => return Err(error),
+        _ => get(&plain)?,
+    };
+    step.finish(if fresh { "downloaded" } else { "unchanged" });
+    let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
+    let limit = release.files.get(plain_path).map_or(INDEX_LIMIT, |(size, _)| (*size).min(INDEX_LIMIT));
+    decompress(&file, form, limit).with_context(|| format!("reading index {path}"))
+}
+
+fn decompress(file: &Path, form: Form, limit: u64) -> Result<String> {
+    let input = std::io::BufReader::with_capacity(
+        256 << 10,
+        File::open(file).with_context(|| format!("opening {}", file.display()))?,
+    );
+    let reader: Box<dyn Read> = match form {
+        Form::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(input)),
+        Form::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        Form::Plain => Box::new(input),
+    };
+    let mut bytes = Vec::with_capacity(usize::try_from(limit).unwrap_or(0).min(256 << 20));
+    reader.take(limit.saturating_add(1)).read_to_end(&mut bytes).context("decompressing")?;
+    if bytes.len() as u64 > limit {
+        return Err(Error::new(Kind::Authenticity, format!("it is longer than the signed {limit} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| Error::build("it is not UTF-8 text"))
+}
+
+/// Compares the date of the signed index with the newest one seen from this repository, and remembers it.
+fn refuse_rollback(repository: &Repository, release: &Release, cache: &Path) -> Result<()> {
+    let folder = cache.join("indexes/seen");
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    // The suite and not the mirror: changing the mirror is one way to go back in time. The keyring is part of it, so
+    // that two archives with a suite of one name stay apart.
+    let key = format!("{}\n{}\n{}", repository.keyring, repository.suite, archive_path(&repository.source));
+    let path = folder.join(&Digest::of(key.as_bytes()).to_hex()[..32]);
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+    let mut seen = String::new();
+    (&mut file).take(64).read_to_string(&mut seen).with_context(|| format!("reading {}", path.display()))?;
+    let newest: Option<i64> = seen.trim().parse().ok();
+    if newest.is_some_and(|newest| release.date < newest) {
+        return Err(Error::new(
+            Kind::Authenticity,
+            format!("the index is older ({}) than one seen before from this archive", release.date_text),
+        )
+        .hint(format!(
+            "the mirror is behind, use another one; to accept it all the same, remove {}",
+            path.display()
+        )));
+    }
+    if newest != Some(release.date) {
+        let text = format!("{:<20}\n", release.date);
+        std::os::unix::fs::FileExt::write_all_at(&file, text.as_bytes(), 0)
+            .and_then(|()| file.flush())
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The part of an address that mirrors of one archive have in common: `debian`, `debian-security`, `ubuntu`.
+fn archive_path(source: &str) -> &str {
+    source.trim_end_matches('/').rsplit('/').next().unwrap_or(source)
+}
