@@ -12,9 +12,7 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{
-    Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport,
-};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
 use ureq::{Agent, Proxy};
 
 use crate::error::{Error, Kind, Result};
@@ -361,10 +359,8 @@ mod tests {
     fn passwords_stay_out_of_messages() {
         assert_eq!(redact("http://me:secret@h/x@y"), "http://***@h/x@y");
         assert_eq!(redact("http://h/x"), "http://h/x");
-        let error = Client::new(
-            Proxies { http: Some("ftp://me:secret@h".into()), ..Proxies::default() },
-            Patience::default(),
-        );
+        let error =
+            Client::new(Proxies { http: Some("ftp://me:secret@h".into()), ..Proxies::default() }, Patience::default());
         assert!(!error.err().unwrap().to_string().contains("secret"));
     }
 }

@@ -146,9 +146,8 @@ impl<'a> Universe<'a> {
         // Latest first; of equal ones the first read stays in front.
         let Universe { names, versions, .. } = &mut universe;
         for name in names {
-            name.versions.sort_by(|a, b| {
-                version::compare(versions[*b as usize].version, versions[*a as usize].version)
-            });
+            name.versions
+                .sort_by(|a, b| version::compare(versions[*b as usize].version, versions[*a as usize].version));
         }
         Ok(universe)
     }

@@ -58,7 +58,8 @@ impl Keyring {
             return Self::read(Path::new(keyring)).with_context(|| format!("reading keyring {keyring}"));
         }
         let known: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
-        let problem = if keyring.is_empty() { "no keyring is given".to_owned() } else { format!("unknown keyring `{keyring}`") };
+        let problem =
+            if keyring.is_empty() { "no keyring is given".to_owned() } else { format!("unknown keyring `{keyring}`") };
         Err(Error::documents(problem)
             .hint(format!("use one of {}, an absolute path, or an armored public key block", known.join(", "))))
     }
@@ -272,7 +273,6 @@ fn unreadable(error: pgp::errors::Error) -> Error {
     Error::documents(format!("not an OpenPGP public key: {error}"))
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,10 +293,7 @@ mod tests {
         }
         assert_eq!(debian.len(), 6);
         let ubuntu = Keyring::load("ubuntu-archive").unwrap().fingerprints();
-        assert_eq!(
-            ubuntu,
-            ["790BC7277767219C42C86F933B4FE6ACC0B21F32", "F6ECB3762474EDA9D21B7022871920D1991BC93C"]
-        );
+        assert_eq!(ubuntu, ["790BC7277767219C42C86F933B4FE6ACC0B21F32", "F6ECB3762474EDA9D21B7022871920D1991BC93C"]);
     }
 
     #[test]
@@ -306,7 +303,9 @@ mod tests {
             assert_eq!(error.kind(), Kind::Documents);
             assert!(error.hints()[0].contains("debian-archive, ubuntu-archive"));
         }
-        assert!(Keyring::load("/nonexistent.gpg").unwrap_err().to_string().contains("reading keyring /nonexistent.gpg"));
+        assert!(
+            Keyring::load("/nonexistent.gpg").unwrap_err().to_string().contains("reading keyring /nonexistent.gpg")
+        );
         assert!(Keyring::load(&format!("{ARMOR}\n\nnonsense\n")).is_err());
     }
 }

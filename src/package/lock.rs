@@ -167,7 +167,8 @@ fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(Strin
         results
             .into_iter()
             .map(|(name, result)| {
-                let updated = result.unwrap_or_else(|_| Err(Error::build("reading the indexes stopped unexpectedly")))?;
+                let updated =
+                    result.unwrap_or_else(|_| Err(Error::build("reading the indexes stopped unexpectedly")))?;
                 Ok((name.clone(), updated))
             })
             .collect()

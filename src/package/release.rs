@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for (from, to) in [("Date: Sat", "Date: Foo"), ("Valid-Until: Sat", "Valid-Until: x"), ("  12 main", " x main")] {
+        for (from, to) in [("Date: Sat", "Date: Foo"), ("Valid-Until: Sat", "Valid-Until: x"), ("  12 main", " x main")]
+        {
             assert_eq!(Release::parse(&TEXT.replace(from, to)).unwrap_err().kind(), Kind::Authenticity, "{to}");
         }
         assert!(Release::parse("").is_err());

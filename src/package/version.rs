@@ -130,8 +130,30 @@ mod tests {
     fn the_order_of_the_policy_manual() {
         // Each one is later than the one before; from policy 5.6.12 and the corner cases dpkg documents.
         let ascending = [
-            "0~~", "0~~a", "0~", "0", "0a", "0+", "0.1", "1.0~beta1~svc1", "1.0~beta1", "1.0", "1.0-0.1", "1.0-1~",
-            "1.0-1", "1.0-1a", "1.0-2", "1.0a", "1.0+b1", "1.2.3", "1.2.10", "9", "10", "1:0", "1:0.1", "2:0",
+            "0~~",
+            "0~~a",
+            "0~",
+            "0",
+            "0a",
+            "0+",
+            "0.1",
+            "1.0~beta1~svc1",
+            "1.0~beta1",
+            "1.0",
+            "1.0-0.1",
+            "1.0-1~",
+            "1.0-1",
+            "1.0-1a",
+            "1.0-2",
+            "1.0a",
+            "1.0+b1",
+            "1.2.3",
+            "1.2.10",
+            "9",
+            "10",
+            "1:0",
+            "1:0.1",
+            "2:0",
         ];
         for pair in ascending.windows(2) {
             let [earlier, later] = pair else { unreachable!() };

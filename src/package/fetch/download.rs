@@ -37,13 +37,7 @@ impl From<Error> for Failure {
 
 /// Puts the file at `path` unless it is there already; whether it had to be downloaded. `progress` hears of bytes as
 /// they come, and of all of them when the file was there.
-pub fn download(
-    client: &Client,
-    url: &str,
-    expected: &Expected,
-    path: &Path,
-    progress: &dyn Fn(u64),
-) -> Result<bool> {
+pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, progress: &dyn Fn(u64)) -> Result<bool> {
     if is_present(path, expected)? {
         progress(expected.size);
         return Ok(false);

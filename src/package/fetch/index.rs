@@ -56,8 +56,8 @@ fn update_inner(repository: &Repository, architecture: &str, environment: &Envir
     let place = Place::of(repository)?;
     let keyring = Keyring::load(&repository.keyring)?;
     let bytes = download_small(&environment.http, &place.url("InRelease"), RELEASE_LIMIT)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::new(Kind::Authenticity, "the signed index is not text"))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| Error::new(Kind::Authenticity, "the signed index is not text"))?;
     let verified = keyring.verify(text, environment.now)?;
     let release = Release::parse(&verified.text)?;
     release.check(&repository.suite, environment.now)?;
@@ -89,7 +89,8 @@ impl Place {
     fn of(repository: &Repository) -> Result<Self> {
         let source = repository.source.trim_end_matches('/');
         let suite = repository.suite.as_str();
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'~' | b':');
+        let plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'~' | b':');
         if suite.is_empty() || !suite.bytes().all(plain) || suite.split('/').any(|part| part == "..") {
             return Err(Error::documents(format!("`{suite}` is not the name of a suite")));
         }
@@ -169,7 +170,8 @@ fn read_index(
     let plain = place.url(path);
     let folder = plain.rsplit_once('/').map_or("", |(folder, _)| folder);
     let by_hash = format!("{folder}/by-hash/SHA256/{}", expected.sha256);
-    let step = environment.reporter.step_of(format!("fetch {}", redact(&plain)), expected.size, crate::report::Unit::Bytes);
+    let step =
+        environment.reporter.step_of(format!("fetch {}", redact(&plain)), expected.size, crate::report::Unit::Bytes);
     let get = |url: &str| download(&environment.http, url, &expected, &file, &|bytes| step.advance(bytes));
     // By hash first: that file does not change while we look. Some mirrors announce it and do not have it.
     let fresh = match (release.by_hash, release.by_hash.then(|| get(&by_hash))) {
@@ -226,10 +228,7 @@ fn refuse_rollback(repository: &Repository, release: &Release, cache: &Path) -> 
             Kind::Authenticity,
             format!("the index is older ({}) than one seen before from this archive", release.date_text),
         )
-        .hint(format!(
-            "the mirror is behind, use another one; to accept it all the same, remove {}",
-            path.display()
-        )));
+        .hint(format!("the mirror is behind, use another one; to accept it all the same, remove {}", path.display())));
     }
     if newest != Some(release.date) {
         let text = format!("{:<20}\n", release.date);

@@ -90,7 +90,10 @@ fn job(
     environment: &Environment,
 ) -> Result<Job> {
     let repository = repositories.get(&package.repository).ok_or_else(|| {
-        Error::documents(format!("package {} is locked to repository `{}`, which is unknown", package.name, package.repository))
+        Error::documents(format!(
+            "package {} is locked to repository `{}`, which is unknown",
+            package.name, package.repository
+        ))
     })?;
     super::index::check_path(&package.path)?;
     let source = repository.source.trim_end_matches('/');

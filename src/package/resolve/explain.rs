@@ -37,12 +37,7 @@ pub fn unknown_version(universe: &Universe<'_>, id: NameId, wanted: &str) -> Err
 }
 
 /// `broken` is chosen (or was asked for) and cannot be installed with the rest.
-pub fn no_solution(
-    marks: &Marks<'_, '_>,
-    wanted: &[NameId],
-    unapproved: &BTreeSet<String>,
-    broken: NameId,
-) -> Error {
+pub fn no_solution(marks: &Marks<'_, '_>, wanted: &[NameId], unapproved: &BTreeSet<String>, broken: NameId) -> Error {
     let universe = marks.universe;
     let explainer = Explainer { marks, wanted, unapproved, spoilt: spoilt(marks) };
     let broken = wanted.iter().copied().find(|name| explainer.spoilt.contains(name)).unwrap_or(broken);
@@ -126,9 +121,11 @@ impl Explainer<'_, '_, '_> {
         let universe = self.marks.universe;
         for (id, name) in universe.names() {
             let Some(chosen) = self.marks.chosen(id) else { continue };
-            let provides = universe.name(alternative.target).providers.iter().any(|(version, as_version)| {
-                *version == chosen && alternative.relation.allows(*as_version)
-            });
+            let provides = universe
+                .name(alternative.target)
+                .providers
+                .iter()
+                .any(|(version, as_version)| *version == chosen && alternative.relation.allows(*as_version));
             let is = id == alternative.target && alternative.relation.allows(Some(universe.version(chosen).version));
             if (is || provides) && id != universe.version(owner).name {
                 let version = universe.version(chosen).version;
@@ -223,8 +220,10 @@ impl Explainer<'_, '_, '_> {
         let universe = self.marks.universe;
         let hit = universe.version(version);
         (hit.name == rule.target && rule.relation.allows(Some(hit.version)))
-            || universe.name(rule.target).providers.iter().any(|(provider, as_version)| {
-                *provider == version && rule.relation.allows(*as_version)
-            })
+            || universe
+                .name(rule.target)
+                .providers
+                .iter()
+                .any(|(provider, as_version)| *provider == version && rule.relation.allows(*as_version))
     }
 }

@@ -166,11 +166,7 @@ impl<'u, 'a> Marks<'u, 'a> {
 
     /// The versions that `pick` shows and an alternative accepts: the package of that name, then those that provide
     /// it.
-    pub fn matches(
-        &self,
-        alternative: &Alternative<'a>,
-        pick: impl Fn(&State) -> Option<VersionId>,
-    ) -> Vec<VersionId> {
+    pub fn matches(&self, alternative: &Alternative<'a>, pick: impl Fn(&State) -> Option<VersionId>) -> Vec<VersionId> {
         let mut found = Vec::new();
         if let Some(version) = pick(self.state(alternative.target)) {
             if alternative.relation.allows(Some(self.universe.version(version).version)) {

@@ -91,9 +91,8 @@ fn base_set(universe: &Universe<'_>, marks: &Marks<'_, '_>) -> Result<Vec<NameId
         }
     }
     if base.is_empty() {
-        return Err(Error::new(Kind::Build, "the repositories hold no Essential and no required package").hint(
-            "the first repository of a distribution has to be its release itself, with component `main`",
-        ));
+        return Err(Error::new(Kind::Build, "the repositories hold no Essential and no required package")
+            .hint("the first repository of a distribution has to be its release itself, with component `main`"));
     }
     base.sort_by_key(|id| universe.name(*id).name);
     Ok(base)
@@ -124,8 +123,10 @@ impl Marks<'_, '_> {
             return Err(explain::unknown_version(universe, id, wanted));
         };
         self.choose_candidate(id, *version).map_err(|installed| {
-            Error::documents(format!("package `{name}` is asked for in version {wanted}, a lower layer has {installed}"))
-                .hint("ask for that version in the lower layer")
+            Error::documents(format!(
+                "package `{name}` is asked for in version {wanted}, a lower layer has {installed}"
+            ))
+            .hint("ask for that version in the lower layer")
         })?;
         Ok(id)
     }

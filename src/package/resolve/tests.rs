@@ -119,7 +119,10 @@ fn breaks_hit_only_the_versions_they_name() {
     let packages = "a 1 | Breaks: b (<< 2)\nb 2\n";
     assert_eq!(solve(packages, "a b").unwrap(), "a=1 b=2");
     let error = solve("a 1 | Breaks: b (<< 3)\nb 2\n", "a b").unwrap_err();
-    assert!(error.to_string().contains("a 1 excludes b (<< 3) (Breaks)\n    but b 2 is chosen, it was asked for"), "{error}");
+    assert!(
+        error.to_string().contains("a 1 excludes b (<< 3) (Breaks)\n    but b 2 is chosen, it was asked for"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -135,7 +138,8 @@ fn the_highest_pin_then_the_highest_version() {
     let stable = index(&(BASE.to_owned() + "a 1\nb 1\n"));
     let newer = index("a 2\nb 2\n");
     let of = |pin| {
-        let indexes = [Index { repository: "s", pin: 500, text: &stable }, Index { repository: "n", pin, text: &newer }];
+        let indexes =
+            [Index { repository: "s", pin: 500, text: &stable }, Index { repository: "n", pin, text: &newer }];
         solve_with(&indexes, &[(Layer::Base, "a b=1")], &[]).unwrap().remove(0)
     };
     assert_eq!(of(500), "a=2 b=1 essential=1");
@@ -182,7 +186,8 @@ fn unknown_names_and_versions_are_the_documents_fault() {
 
 #[test]
 fn the_chain_of_a_missing_dependency_is_spelled_out() {
-    let error = solve("a 1 | Depends: b\nb 1 | Depends: c (>= 2) | d | e\nc 1\ne 1 | Pre-Depends: f\n", "a").unwrap_err();
+    let error =
+        solve("a 1 | Depends: b\nb 1 | Depends: c (>= 2) | d | e\nc 1\ne 1 | Pre-Depends: f\n", "a").unwrap_err();
     assert_eq!(error.kind(), Kind::Build);
     let expected = "choosing the packages of layer base: package `a` cannot be installed:\n\
         \x20 a 1 needs b (Depends)\n\
