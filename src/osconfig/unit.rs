@@ -154,12 +154,17 @@ impl<'a> Systemd<'a> {
                 self.link(&format!("{ETC}/{alias}"), &unit.path)?;
             }
         }
-        if let Some(instance) = unit.instance_name()? {
-            for (key, folder) in DEPENDENCIES {
-                for target in unit.words(key)? {
-                    self.link(&format!("{ETC}/{}.{folder}/{instance}", unit_name(&target)?), &unit.path)?;
-                    done = true;
-                }
+        let instance = unit.instance_name()?;
+        for (key, folder) in DEPENDENCIES {
+            for target in unit.words(key)? {
+                let target = unit_name(&target)?;
+                // A template without instance can only be wanted by another template.
+                let Some(name) = instance.as_ref().or(target.contains("@.").then_some(&unit.name)) else {
+                    return Err(Error::documents(format!("unit `{name}` cannot be enabled without an instance"))
+                        .hint(format!("name one: `{}`", name.replacen("@.", "@example.", 1))));
+                };
+                self.link(&format!("{ETC}/{target}.{folder}/{name}"), &unit.path)?;
+                done = true;
             }
         }
         for also in unit.words("Also")? {
@@ -174,10 +179,13 @@ impl<'a> Systemd<'a> {
         let last = |text: &[u8]| text.rsplit(|byte| *byte == b'/').next().map(<[u8]>::to_vec);
         match self.tree.get(&self.tree.resolve_parent(&path)?).map(|entry| &entry.kind) {
             Some(Kind::Symlink(old)) if last(old) == last(target.as_bytes()) => Ok(()),
-            Some(Kind::Symlink(_)) | None => {
-                self.tree.write_symlink(&path, target, self.epoch, self.origin).map(|_| ())
+            Some(Kind::Symlink(old)) => {
+                let old = String::from_utf8_lossy(old);
+                Err(Error::documents(format!("{path} leads to `{old}` already, it cannot lead to `{target}`"))
+                    .hint("disable the other unit first (`enabled: false`)"))
             }
             Some(_) => Err(Error::documents(format!("{path} is in the way of a link to {target}"))),
+            None => self.tree.write_symlink(&path, target, self.epoch, self.origin).map(|_| ()),
         }
     }
 
