@@ -13,7 +13,6 @@ const TEXT: &str = "\
 # Written by imagebuilder: an image holds no host keys, every node makes its own.
 [Unit]
 Description=Make missing SSH host keys
-Documentation=man:ssh-keygen(1)
 ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key
 Before=ssh.service
 
