@@ -269,43 +269,54 @@ fn accounts_are_made_as_useradd_does() {
     }
 }
 
-/// A node's documents on a real root file system, sealed and checked.
+/// The shipped documents on a real root file system, sealed and checked.
 #[test]
 fn a_real_root_file_system_comes_out_clean() {
     let Some(folder) = std::env::var_os("IMAGEBUILDER_ROOTFS") else {
         println!("skipped: IMAGEBUILDER_ROOTFS names no root file system");
         return;
     };
-    let mut tree = scan(Path::new(&folder));
-    let params: Params = serde_json::from_value(serde_json::json!({
-        "distribution": {"name": "debian", "release": "bookworm", "repositories": {"debian": {
-            "source": "http://deb.debian.org/debian", "suite": "bookworm", "components": {"main": {}}, "keyring": "debian-archive"}}},
-        "kernel": {"sysctl": {"kernel.panic": "3"}, "modules": {"bonding": {}}},
-        "kubernetes": {"containerd": {"enabled": true}},
-        "users": {"root": {"password_lock": true}, "ops": {"groups": {"sudo": {}}, "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                  "authorizedKeys": {"a": "ssh-ed25519 AAAAC3Nz a"}}},
-        "systemd": {"ssh.socket": {"masked": true}, "cron.service": {"enabled": false}},
-    }))
-    .unwrap();
-    apply(&mut tree, &params).unwrap();
-    imagebuilder::seal::seal(&mut tree, EPOCH, &[], b"meta\n").unwrap();
-    let findings = hygiene::run(&tree, &hygiene::Declared { params: &params }).unwrap();
-    for finding in &findings {
-        println!("{:?} {}: {}", finding.severity, finding.rule, finding.message);
+    let original = scan(Path::new(&folder));
+    for role in ["control-plane", "data-plane"] {
+        let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/site/example/target");
+        let intent = imagebuilder::plan::load_entry_point(&site.join(role).join("image")).unwrap();
+        let mut params = intent.params.clone();
+        params.users.extend(people());
+        let keyrings = BTreeMap::new();
+        let origins = |path: &[&str]| intent.origin(path);
+        let facts = Facts { image: &intent.image, epoch: EPOCH, origins: &origins, keyrings: &keyrings };
+        let mut tree = original.clone();
+        osconfig::apply(&mut tree, &params, &facts).unwrap();
+        imagebuilder::seal::seal(&mut tree, EPOCH, &[], b"meta\n").unwrap();
+        let origin = &tree.get(&TreePath::literal("etc/sysctl.d/99-imagebuilder.conf")).unwrap().origin;
+        assert!(origin.contains(".yaml:"), "{origin}");
+        let findings = hygiene::run(&tree, &hygiene::Declared { params: &params }).unwrap();
+        for finding in &findings {
+            println!("{role}: {:?} {}: {}", finding.severity, finding.rule, finding.message);
+        }
+        assert_eq!(findings.iter().filter(|one| one.severity == imagebuilder::check::Severity::Error).count(), 0);
+        if let Some(out) = std::env::var_os("IMAGEBUILDER_ROOTFS_OUT") {
+            write_changed(&tree, &Path::new(&out).join(role));
+        }
     }
-    assert_eq!(findings.iter().filter(|one| one.severity == imagebuilder::check::Severity::Error).count(), 0);
-    if let Some(out) = std::env::var_os("IMAGEBUILDER_ROOTFS_OUT") {
-        for (path, entry) in tree.iter().filter(|(_, entry)| &*entry.origin != "host") {
-            let at = Path::new(&out).join(path.to_host());
-            fs::create_dir_all(at.parent().unwrap()).unwrap();
-            match &entry.kind {
-                Kind::Directory => fs::create_dir_all(&at).unwrap(),
-                Kind::File(content) => fs::write(&at, content.bytes().unwrap()).unwrap(),
-                Kind::Symlink(target) => {
-                    std::os::unix::fs::symlink(String::from_utf8_lossy(target).as_ref(), &at).unwrap();
-                }
-                _ => {}
-            }
+}
+
+fn people() -> BTreeMap<String, imagebuilder::api::params::User> {
+    serde_json::from_value(serde_json::json!({"ops": {
+        "groups": {"sudo": {}}, "sudo": "ALL=(ALL) NOPASSWD:ALL", "authorizedKeys": {"a": "ssh-ed25519 AAAAC3Nz a"}}}))
+    .unwrap()
+}
+
+/// What OS configuration wrote, for a look with other programs.
+fn write_changed(tree: &Tree, out: &Path) {
+    for (path, entry) in tree.iter().filter(|(_, entry)| &*entry.origin != "host") {
+        let at = out.join(path.to_host());
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        match &entry.kind {
+            Kind::Directory => fs::create_dir_all(&at).unwrap(),
+            Kind::File(content) => fs::write(&at, content.bytes().unwrap()).unwrap(),
+            Kind::Symlink(target) => std::os::unix::fs::symlink(String::from_utf8_lossy(target).as_ref(), &at).unwrap(),
+            _ => {}
         }
     }
 }
