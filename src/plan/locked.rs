@@ -199,7 +199,8 @@ fn hashed_lock(lock: &Lock) -> String {
 
 fn check_lock(intent: &Intent, lock: &Lock) -> Result<()> {
     let drift = |message: String| {
-        Error::new(crate::error::Kind::Drift, message).hint("the lock was made for other documents: resolve the packages again")
+        Error::new(crate::error::Kind::Drift, message)
+            .hint("the lock was made for other documents: resolve the packages again")
     };
     let architecture = intent.params.distribution.architecture();
     if lock.architecture != architecture {
