@@ -1,6 +1,8 @@
 //! OS configuration against the real programs: units against `systemctl --root`, accounts against `useradd --prefix`.
 //! `IMAGEBUILDER_ROOTFS=<folder>` runs everything on a real root file system as well.
 
+#![allow(clippy::print_stdout, reason = "tests say what they skip")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -287,7 +289,7 @@ fn a_real_root_file_system_comes_out_clean() {
         let facts = Facts { image: &intent.image, epoch: EPOCH, origins: &origins, keyrings: &keyrings };
         let mut tree = original.clone();
         osconfig::apply(&mut tree, &params, &facts).unwrap();
-        imagebuilder::seal::seal(&mut tree, EPOCH, &[], b"meta\n").unwrap();
+        imagebuilder::seal::seal(&mut tree, EPOCH, &osconfig::declared_paths(&params), b"meta\n").unwrap();
         let origin = &tree.get(&TreePath::literal("etc/sysctl.d/99-imagebuilder.conf")).unwrap().origin;
         assert!(origin.contains(".yaml:"), "{origin}");
         let findings = hygiene::run(&tree, &hygiene::Declared { params: &params }).unwrap();

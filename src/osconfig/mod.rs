@@ -37,8 +37,9 @@ pub(crate) mod fixture;
 use std::collections::BTreeMap;
 
 use crate::api::Params;
+use crate::api::params::files::FileState;
 use crate::error::{Context, Result};
-use crate::tree::{Mtime, Tree};
+use crate::tree::{Mtime, Tree, TreePath};
 
 pub use editor::Editor;
 
@@ -93,6 +94,12 @@ pub fn apply(tree: &mut Tree, params: &Params, facts: &Facts) -> Result<()> {
 /// Applies the settings that the initramfs depends on.
 pub fn initramfs_inputs(tree: &mut Tree, params: &Params, facts: &Facts) -> Result<()> {
     run(tree, params, facts, |setting| setting.initramfs)
+}
+
+/// The paths that the documents themselves ask for: what the seal leaves alone.
+pub fn declared_paths(params: &Params) -> Vec<TreePath> {
+    let there = params.files.iter().filter(|(_, file)| file.state != FileState::Absent);
+    there.filter_map(|(path, _)| TreePath::new(path)).collect()
 }
 
 fn run(tree: &mut Tree, params: &Params, facts: &Facts, which: impl Fn(&Setting) -> bool) -> Result<()> {

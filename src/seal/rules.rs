@@ -32,7 +32,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "runtime-folders",
-        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`; `/tmp` and `/var/tmp` have mode 1777",
+        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`, no plain files in `/dev`; `/tmp` and `/var/tmp` have mode 1777",
         apply: runtime_folders,
     },
     Rule {
@@ -130,6 +130,8 @@ fn runtime_folders(seal: &mut Seal) -> Result<()> {
     for folder in ["tmp", "var/tmp", "run", "proc", "sys"] {
         seal.empty(folder)?;
     }
+    // Mount points that a sandbox made for device nodes.
+    seal.remove_below("dev", |_, entry| matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)))?;
     for folder in ["tmp", "var/tmp"] {
         let at = seal.tree.resolve(&TreePath::literal(folder))?;
         if let Some(entry) = seal.tree.get_mut(&at) {

@@ -16,7 +16,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "no-runtime-files",
         severity: Severity::Error,
-        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`, and no sockets",
+        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`, no plain files in `/dev`, no sockets",
         check: runtime_files,
     },
     Rule {
@@ -61,6 +61,8 @@ fn runtime_files(image: &Image) -> Result<Vec<String>> {
     for folder in ["tmp", "var/tmp", "run", "proc", "sys"] {
         found.extend(image.files_below(folder)?.into_iter().map(|(path, _)| format!("{path} is a runtime file")));
     }
+    let plain = image.files_below("dev")?.into_iter().filter(|(_, entry)| matches!(entry.kind, Kind::File(_)));
+    found.extend(plain.map(|(path, _)| format!("{path} is no device")));
     let sockets = image.tree.iter().filter(|(_, entry)| matches!(entry.kind, Kind::Socket));
     found.extend(sockets.map(|(path, _)| format!("{path} is a socket")));
     Ok(found)
