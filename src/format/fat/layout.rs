@@ -137,7 +137,10 @@ pub struct Node {
 
 pub enum NodeKind {
     /// Index of the folder above (of itself for the root), and of what is in it.
-    Directory { parent: usize, children: Vec<usize> },
+    Directory {
+        parent: usize,
+        children: Vec<usize>,
+    },
     File(Content),
 }
 
@@ -188,9 +191,7 @@ fn nodes(tree: &Tree, options: &Options) -> Result<Vec<Node>> {
         let index = nodes.len();
         let parent = match path.parent() {
             None => 0,
-            Some(above) => *places
-                .get(&above)
-                .ok_or_else(|| Error::build(format!("{path} has no folder above it")))?,
+            Some(above) => *places.get(&above).ok_or_else(|| Error::build(format!("{path} has no folder above it")))?,
         };
         let kind = match &entry.kind {
             tree::Kind::Directory => {

@@ -122,7 +122,8 @@ mod tests {
     #[test]
     fn short_names() {
         let names = ["EFI", "grub.cfg", "grubx64.efi", "grubx64.efi.signed", "grubx64.efi.sign2", ".hidden", "a b.c.d"];
-        let wanted = ["EFI        ", "GRUB    CFG", "GRUBX64 EFI", "GRUBX6~1SIG", "GRUBX6~2SIG", "HIDDEN~1   ", "ABC~1   D  "];
+        let wanted =
+            ["EFI        ", "GRUB    CFG", "GRUBX64 EFI", "GRUBX6~1SIG", "GRUBX6~2SIG", "HIDDEN~1   ", "ABC~1   D  "];
         assert_eq!(short(&names), wanted);
         assert_eq!(short(&["été.txt", "日本"]), ["_T_~1   TXT", "__~1       "]);
     }

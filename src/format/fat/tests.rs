@@ -53,7 +53,8 @@ fn image(disk: &DiskImage) -> tempfile::NamedTempFile {
 /// Runs a program on an image; `None` where it is not installed.
 fn run(program: &str, before: &[&str], file: &tempfile::NamedTempFile, after: &[&str]) -> Option<Vec<u8>> {
     let mut command = Command::new(program);
-    let output = command.args(before).arg(file.path()).args(after).env("MTOOLS_SKIP_CHECK", "1").env("TZ", "UTC").output();
+    let output =
+        command.args(before).arg(file.path()).args(after).env("MTOOLS_SKIP_CHECK", "1").env("TZ", "UTC").output();
     let Ok(output) = output else {
         println!("skipped: {program} is not installed");
         return None;
@@ -68,7 +69,9 @@ fn fsck_finds_nothing() {
     for size in [10 << 20, 20 << 20, 33 << 20, 40 << 20, 261 << 20, 511 << 20, 2 << 30, 40 << 30] {
         for label in ["", "ESP"] {
             let options = Options { label: label.into(), ..options(size) };
-            let Some(said) = run("fsck.fat", &["-n", "-v"], &image(&make(&esp(), &options).unwrap()), &[]) else { return };
+            let Some(said) = run("fsck.fat", &["-n", "-v"], &image(&make(&esp(), &options).unwrap()), &[]) else {
+                return;
+            };
             let said = String::from_utf8_lossy(&said).into_owned();
             assert!(!said.contains("differ") && !said.contains("wrong") && !said.contains("Dirty"), "{said}");
             assert!(said.contains("/12") || said.contains(" files, "), "{said}");

@@ -20,7 +20,9 @@ pub fn write(layout: &Layout, options: &Options) -> Result<DiskImage> {
             cluster => geometry.cluster_offset(cluster),
         };
         extents.push(match &node.kind {
-            NodeKind::Directory { parent, children } => Extent::bytes(offset, directory(layout, index, *parent, children)),
+            NodeKind::Directory { parent, children } => {
+                Extent::bytes(offset, directory(layout, index, *parent, children))
+            }
             NodeKind::File(content) => Extent::content(offset, content.clone()),
         });
     }
