@@ -108,14 +108,14 @@ impl LockedPlan {
             let packages = lock.layer(layer).map_or_else(|| Digest::of(b""), |locked| locked.digest());
             let mut inputs = BTreeMap::from([
                 ("architecture", lock.architecture.clone()),
-                ("epoch", epoch.to_string()),
+                // No epoch: what scripts of a layer see is that of its own packages and those below.
                 ("packages", packages.to_hex()),
                 ("unapproved", of(&intent.params.software.unapproved_packages)),
             ]);
             inputs.extend((layer != Layer::Base).then(|| ("below", below.to_hex())));
             below = push(&mut steps, StepName::Rootfs(layer), inputs);
         }
-        let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, below));
+        let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, epoch, below));
         let settings = |params: &Params| {
             BTreeMap::from([("image", intent.image.clone()), ("initramfs", initramfs.to_hex()), ("params", of(params))])
         };
@@ -148,11 +148,12 @@ impl LockedPlan {
 }
 
 /// What decides the initramfs beside the files of the root file system: its own settings, and those that hooks copy.
-fn initramfs_inputs(intent: &Intent, below: Digest) -> BTreeMap<&'static str, String> {
+fn initramfs_inputs(intent: &Intent, epoch: i64, below: Digest) -> BTreeMap<&'static str, String> {
     let (kernel, networking) = (&intent.params.kernel, &intent.params.networking);
     let names = [&networking.systemd_nic_names_policy, &networking.systemd_nic_alternative_names_policy];
     BTreeMap::from([
         ("below", below.to_hex()),
+        ("epoch", epoch.to_string()),
         ("initramfs", of(&kernel.initramfs)),
         ("modules", of(&kernel.modules)),
         ("names", of(&names)),
