@@ -82,6 +82,7 @@ impl de::Error for Failure {
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = expectation(expected);
         Failure::new(format!("expected {expected}, found {unexpected}")).label(format!("expected {expected}"))
     }
 
@@ -114,6 +115,25 @@ impl de::Error for Failure {
     }
 }
 
+/// What serde expects, in the words of documents.
+fn expectation(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    let unsigned = |bits: u32| format!("a whole number from 0 to {}", u128::MAX >> (128 - bits));
+    match text.as_str() {
+        "a sequence" => "a list".into(),
+        "a map" => "a mapping".into(),
+        "u8" => unsigned(8),
+        "u16" => unsigned(16),
+        "u32" => unsigned(32),
+        "u64" | "usize" => "a whole number that is not negative".into(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number".into(),
+        "f32" | "f64" => "a number".into(),
+        _ if text.starts_with("struct ") => "a mapping".into(),
+        _ if text.starts_with("enum ") => "one of the known values".into(),
+        _ => text,
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Reader<'de> {
     node: &'de Node,
@@ -128,7 +148,7 @@ impl<'de> Reader<'de> {
     }
 
     fn wrong(self, expected: &dyn de::Expected) -> Failure {
-        let found = self.node.describe();
+        let (found, expected) = (self.node.describe(), expectation(expected));
         let failure = Failure::new(format!("expected {expected}, found {found}")).label(format!("expected {expected}"));
         let failure = match (self.node.is_null(), self.node.as_scalar()) {
             (true, _) => failure.hint("`null` removes an entry only in a patch; write `{}` for an empty mapping"),
@@ -295,7 +315,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Answer<V::Value> {
         match &self.node.value {
@@ -306,7 +326,10 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
             Value::Mapping(mapping) if mapping.len() == 1 => {
                 self.place(visitor.visit_enum(Variant { entry: &mapping.entries[0], reader: self }))
             }
-            _ => Err(self.wrong(&visitor)),
+            _ => {
+                let known = variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                Err(self.wrong(&visitor).hint(format!("known values: {known}")))
+            }
         }
     }
 

@@ -151,12 +151,16 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
+/// Longer lists of candidates are only shown when nothing is near.
+const LIST: usize = 16;
+
 /// "did you mean `x`?" and the list of what is known.
 pub fn suggestion(word: &str, kind: &str, candidates: &[&str]) -> Option<String> {
     let list = || candidates.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    match (nearest(word, candidates.iter().copied()), candidates.is_empty()) {
+    match (nearest(word, candidates.iter().copied()), candidates.len()) {
+        (_, 0) => None,
+        (Some(near), count) if count == 1 || count > LIST => Some(format!("did you mean `{near}`?")),
         (Some(near), _) => Some(format!("did you mean `{near}`? {kind}: {}", list())),
-        (None, false) => Some(format!("{kind}: {}", list())),
-        (None, true) => None,
+        (None, _) => Some(format!("{kind}: {}", list())),
     }
 }

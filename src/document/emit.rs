@@ -97,7 +97,7 @@ impl Emitter {
                 true => self.literal(text, indent),
                 false => self.double_quoted(text, indent, simple_key),
             }
-        } else if needs_quotes(text) {
+        } else if needs_quotes(text) || (simple_key && text == "<<") {
             self.double_quoted(text, indent, simple_key);
         } else if can.plain {
             self.plain(text, indent, simple_key);
@@ -126,9 +126,17 @@ impl Emitter {
 
     fn single_quoted(&mut self, text: &str, indent: usize, simple_key: bool) {
         self.indicator("'", true, false);
-        let mut spaces = false;
+        let (mut spaces, mut broken) = (false, false);
         let mut characters = text.chars().enumerate().peekable();
         while let Some((at, character)) = characters.next() {
+            if is_break(character) {
+                self.line_break(character);
+                broken = true;
+                continue;
+            }
+            if std::mem::take(&mut broken) {
+                self.start_line(indent);
+            }
             let space = character == ' ';
             let inside = at > 0 && characters.peek().is_some_and(|(_, next)| *next != ' ');
             if space && !simple_key && !spaces && self.column > WIDTH && inside {
@@ -140,17 +148,19 @@ impl Emitter {
                 self.put(character);
             }
             spaces = space;
+            self.clear();
         }
-        self.clear();
         self.indicator("'", false, false);
     }
 
     fn double_quoted(&mut self, text: &str, indent: usize, simple_key: bool) {
         self.indicator("\"", true, false);
         let mut spaces = false;
+        // A quirk of the emitter family: after a leading byte-order mark, every character is escaped.
+        let everything = text.starts_with('\u{feff}');
         let mut characters = text.chars().enumerate().peekable();
         while let Some((at, character)) = characters.next() {
-            if !is_printable(character) || is_break(character) || matches!(character, '"' | '\\') {
+            if everything || !is_printable(character) || is_break(character) || matches!(character, '"' | '\\') {
                 self.escape(character);
                 spaces = false;
             } else if character == ' ' {

@@ -349,7 +349,8 @@ impl<'a> Run<'a> {
             Some((_, Some("float"))) => Tag::Float,
             Some((_, Some("bool"))) => Tag::Bool,
             Some((_, Some("null"))) => Tag::Null,
-            Some((tag, _)) if tag.parts() == ("", "!") || tag.parts() == ("!", "") => Tag::Str,
+            // The non-specific tag says nothing, as kustomize reads it.
+            Some((tag, _)) if tag.parts() == ("", "!") || tag.parts() == ("!", "") => return Ok(None),
             Some((tag, _)) => return Err(self.unknown_tag(tag, span)),
         }))
     }
@@ -396,6 +397,9 @@ impl<'a> Run<'a> {
             ErrorKind::UnexpectedCharacter { character: '{' | '}' | '[' | ']' | '%' | '@' | '`' | '*' | '&' } => {
                 diagnostic.hint("quote text that starts with a character that YAML uses itself").into()
             }
+            _ if error.info().starts_with("mapping values") => diagnostic
+                .hint("keys of one mapping start in one column; text that holds `: ` needs quotes")
+                .into(),
             _ => diagnostic.into(),
         }
     }

@@ -219,7 +219,7 @@ pub fn needs_quotes(text: &str) -> bool {
         ["y", "Y", "yes", "Yes", "YES", "n", "N", "no", "No", "NO", "on", "On", "ON", "off"];
     !matches!(resolve_plain(text), Resolved::Str(_))
         || OLD_BOOLEANS.contains(&text)
-        || matches!(text, "Off" | "OFF" | "<<")
+        || matches!(text, "Off" | "OFF")
         || is_sexagesimal(text)
 }
 
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn strings_that_other_readers_take_for_something_else_need_quotes() {
-        for text in ["", "y", "off", "012", "1e3", "12:30", "2001-01-01", "0o7", "<<", "~", ".5", "1:02:03.5"] {
+        for text in ["", "y", "off", "012", "1e3", "12:30", "2001-01-01", "0o7", "~", ".5", "1:02:03.5"] {
             assert!(needs_quotes(text), "{text}");
         }
         for text in ["yEs", "1.2.3", "12:75", "a", "0z", "-", "2001-13-01", "v1.10"] {

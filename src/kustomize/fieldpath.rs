@@ -3,7 +3,8 @@
 //! Owns: [`FieldPath`]: parsing, looking up one value, visiting all values that match, with creation of what is
 //! missing.
 
-use crate::document::{Entry, Key, Mapping, Node, Origin, Position, Value};
+use crate::document::{Diagnostic, Entry, Key, Mapping, Node, Origin, Position, Value};
+use crate::error::Result;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -35,20 +36,23 @@ impl FieldPath {
     pub fn get<'n>(&self, node: &'n Node) -> Option<&'n Node> {
         self.0.iter().try_fold(node, |node, part| match (part, &node.value) {
             (Part::Field(key), Value::Mapping(mapping)) => mapping.get(key),
+            (Part::Field(key), Value::Sequence(items)) if key == "-" => items.last(),
             (Part::Field(key), Value::Sequence(items)) => items.get(key.parse::<usize>().ok()?),
             (Part::Element(key, value), Value::Sequence(items)) => items.iter().find(|item| fits(item, key, value)),
             _ => None,
         })
     }
 
-    /// Calls `visit` on every value the path leads to, and returns how many there were.
-    pub fn visit<E>(
+    /// Calls `visit` on every value the path leads to, and returns how many there were. `asked` is the path as
+    /// written, for errors.
+    pub fn visit(
         &self,
         node: &mut Node,
         create: Create<'_>,
-        visit: &mut impl FnMut(&mut Node) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        walk(node, &self.0, create, visit)
+        asked: &Node,
+        visit: &mut impl FnMut(&mut Node) -> Result<()>,
+    ) -> Result<usize> {
+        Walk { create, asked }.step(node, &self.0, visit)
     }
 
     /// The longest leading part of the path that exists, as text, for messages.
@@ -67,8 +71,9 @@ impl FieldPath {
 impl Part {
     fn parse(text: &str) -> Self {
         let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        match inner.and_then(|inner| inner.split_once('=')) {
-            Some((key, value)) => Part::Element(key.to_owned(), unquoted(value).to_owned()),
+        match inner.map(|inner| (inner, inner.split_once('='))) {
+            Some((_, Some((key, value)))) => Part::Element(key.to_owned(), unquoted(value).to_owned()),
+            Some((inner, None)) => Part::Field(inner.to_owned()),
             None if text == "*" => Part::Every,
             None => Part::Field(text.to_owned()),
         }
@@ -136,46 +141,61 @@ fn blank(rest: &[Part], like: &Node, at: &Position) -> Node {
     }
 }
 
-fn walk<E>(
-    node: &mut Node,
-    path: &[Part],
-    create: Create<'_>,
-    visit: &mut impl FnMut(&mut Node) -> Result<(), E>,
-) -> Result<usize, E> {
-    let Some((part, rest)) = path.split_first() else {
-        visit(node)?;
-        return Ok(1);
-    };
-    if let (Create::Like(like, at), true) = (create, node.is_null()) {
-        let made = blank(path, like, at);
-        node.value = made.value;
+struct Walk<'a> {
+    create: Create<'a>,
+    asked: &'a Node,
+}
+
+impl Walk<'_> {
+    fn step(
+        &self,
+        node: &mut Node,
+        path: &[Part],
+        visit: &mut impl FnMut(&mut Node) -> Result<()>,
+    ) -> Result<usize> {
+        let Some((part, rest)) = path.split_first() else {
+            visit(node)?;
+            return Ok(1);
+        };
+        if node.is_null() {
+            return match self.create {
+                Create::No => Ok(0),
+                Create::Like(..) => Err(self.misfit(part, node).hint("write `{}` or `[]`, or leave the key out").into()),
+            };
+        }
+        match (part, &mut node.value) {
+            (Part::Every, Value::Sequence(items)) => {
+                items.iter_mut().try_fold(0, |count, item| Ok(count + self.step(item, rest, visit)?))
+            }
+            (Part::Element(key, value), Value::Sequence(items)) => {
+                if let (false, Create::Like(_, at)) = (items.iter().any(|item| fits(item, key, value)), self.create) {
+                    items.push(element(key, value, at));
+                }
+                let mut matching = items.iter_mut().filter(|item| fits(item, key, value));
+                matching.try_fold(0, |count, item| Ok(count + self.step(item, rest, visit)?))
+            }
+            (Part::Field(key), Value::Sequence(items)) if part.wants_list() => {
+                let index = key.parse::<usize>().unwrap_or(usize::MAX);
+                if let (true, Create::Like(like, at)) = (index == items.len(), self.create) {
+                    items.push(blank(rest, like, at));
+                }
+                items.get_mut(index).map_or(Ok(0), |item| self.step(item, rest, visit))
+            }
+            (Part::Field(key), Value::Mapping(mapping)) if !part.wants_list() => {
+                if let (None, Create::Like(like, at)) = (mapping.get(key), self.create) {
+                    let key = Key { text: key.clone(), at: at.clone(), is_string: true };
+                    mapping.entries.push(Entry { key, value: blank(rest, like, at) });
+                }
+                mapping.get_mut(key).map_or(Ok(0), |value| self.step(value, rest, visit))
+            }
+            _ => Err(self.misfit(part, node).into()),
+        }
     }
-    match (part, &mut node.value) {
-        (Part::Every, Value::Sequence(items)) => {
-            items.iter_mut().try_fold(0, |count, item| Ok(count + walk(item, rest, create, visit)?))
-        }
-        (Part::Element(key, value), Value::Sequence(items)) => {
-            if let (false, Create::Like(_, at)) = (items.iter().any(|item| fits(item, key, value)), create) {
-                items.push(element(key, value, at));
-            }
-            let matching = items.iter_mut().filter(|item| fits(item, key, value));
-            matching.into_iter().try_fold(0, |count, item| Ok(count + walk(item, rest, create, visit)?))
-        }
-        (Part::Field(key), Value::Sequence(items)) => {
-            let Ok(index) = key.parse::<usize>() else { return Ok(0) };
-            if let (true, Create::Like(like, at)) = (index == items.len(), create) {
-                items.push(blank(rest, like, at));
-            }
-            items.get_mut(index).map_or(Ok(0), |item| walk(item, rest, create, visit))
-        }
-        (Part::Field(key), Value::Mapping(mapping)) => {
-            if let (None, Create::Like(like, at)) = (mapping.get(key), create) {
-                let key = Key { text: key.clone(), at: at.clone(), is_string: true };
-                mapping.entries.push(Entry { key, value: blank(rest, like, at) });
-            }
-            mapping.get_mut(key).map_or(Ok(0), |value| walk(value, rest, create, visit))
-        }
-        _ => Ok(0),
+
+    fn misfit(&self, part: &Part, node: &Node) -> Diagnostic {
+        let wanted = if part.wants_list() { "a list" } else { "a mapping" };
+        let message = format!("`{}` needs {wanted}, found {}", part.text(), node.describe());
+        Diagnostic::on(self.asked, message).note(&node.origin.at, "the value there").history(&node.origin)
     }
 }
 

@@ -76,7 +76,11 @@ impl Id {
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)?;
+        let kind = if self.kind.is_empty() { "object" } else { &self.kind };
+        f.write_str(kind)?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
         if !self.namespace.is_empty() {
             write!(f, " in namespace {}", self.namespace)?;
         }

@@ -100,7 +100,7 @@ fn merge_untargeted(documents: &[Node], by: &Position, resources: &mut Resources
             [one] => one,
             [] => {
                 let diagnostic =
-                    Diagnostic::on(patch, format!("no object {id} for this patch")).note(by, "patch used here");
+                    Diagnostic::on(patch, format!("there is no {id} to patch")).note(by, "patch used here");
                 return Err(match resources.nearest(&id) {
                     Some(hint) => diagnostic.hint(hint),
                     None => diagnostic.hint("no objects are defined here"),

@@ -12,7 +12,7 @@ use super::kustomization::File;
 use super::resource::Resources;
 use super::selector::Selector;
 use crate::document::{Change, ChangeKind, Decoder, Diagnostic, Node, Position, Resolved, Style, Tag, Value, resolve};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// An entry of `replacements`: a replacement, or a file of them.
 #[derive(Debug, Default, Deserialize)]
@@ -122,7 +122,7 @@ impl Run<'_> {
             [one] => one,
             [] => {
                 let id = Id { kind: source.kind.clone(), name: source.name.clone(), ..Id::default() };
-                let diagnostic = Diagnostic::on(at, format!("no object {id} to copy from"));
+                let diagnostic = Diagnostic::on(at, format!("there is no {id} to copy from"));
                 return Err(match resources.nearest(&id) {
                     Some(hint) => diagnostic.hint(hint),
                     None => diagnostic,
@@ -139,7 +139,7 @@ impl Run<'_> {
         };
         let path = source.field_path.as_deref().unwrap_or(DEFAULT_PATH);
         let field_path = FieldPath::parse(path);
-        let Some(value) = field_path.get(&object.node) else {
+        let Some(value) = field_path.get(&object.node).filter(|value| !value.is_null()) else {
             let prefix = field_path.existing_prefix(&object.node);
             let diagnostic = Diagnostic::on(field(at, "fieldPath"), format!("{} has no `{path}`", object.id()));
             return Err(match prefix.is_empty() {
@@ -147,6 +147,13 @@ impl Run<'_> {
                 false => diagnostic.hint(format!("it has `{prefix}`")).into(),
             });
         };
+        let count = value.as_mapping().map(|m| m.len()).or(value.as_sequence().map(<[Node]>::len));
+        if count == Some(0) {
+            return Err(Diagnostic::on(field(at, "fieldPath"), format!("`{path}` of {} is empty", object.id()))
+                .note(&value.origin.at, "the empty value")
+                .hint("kustomize does not copy empty mappings and lists; remove the replacement or fill the source")
+                .into());
+        }
         part_of(value, &source.options, at)
     }
 
@@ -186,7 +193,7 @@ impl Run<'_> {
         let field_path = FieldPath::parse(path);
         let create = if target.options.create { Create::Like(value, by) } else { Create::No };
         let mut set = |slot: &mut Node| set_value(slot, value, &target.options, path_at, by);
-        let count = field_path.visit::<Error>(object, create, &mut set)?;
+        let count = field_path.visit(object, create, path_at, &mut set)?;
         if count == 0 {
             let id = Id::of(object);
             let diagnostic = Diagnostic::on(path_at, format!("{id} has no `{path}` to put the value in"));
@@ -237,26 +244,45 @@ fn set_value(slot: &mut Node, value: &Node, options: &FieldOptions, at: &Node, b
         }
         scalar.text = parts.join(&options.delimiter);
     }
-    if let (Value::Scalar(old), Value::Scalar(scalar)) = (&slot.value, &mut new.value) {
-        match resolve(old) {
-            Resolved::Null => {}
-            Resolved::Str(_) | Resolved::Timestamp(_) => scalar.tag = Some(Tag::Str),
-            _ => (scalar.style, scalar.tag) = (Style::Plain, None),
+    // What `create` made a moment ago is nothing anyone wrote, and takes whatever comes.
+    let created = slot.origin.at.same(by);
+    let misfit = || {
+        let message = format!("cannot put {} in place of {}", value.describe(), slot.describe());
+        Diagnostic::on(at, message).note(&slot.origin.at, "the value there").note(&value.origin.at, "the source")
+    };
+    match (&slot.value, &mut new.value) {
+        (Value::Scalar(_), Value::Scalar(scalar)) if created => (scalar.style, scalar.tag) = (Style::Plain, None),
+        (Value::Scalar(old), Value::Scalar(scalar)) => {
+            let text = resolve(old);
+            if matches!(text, Resolved::Str(_)) {
+                scalar.tag = Some(Tag::Str);
+            } else {
+                (scalar.style, scalar.tag) = (Style::Plain, None);
+                let fits = match (text, resolve(scalar)) {
+                    (Resolved::Float(_), Resolved::Int(_)) => true,
+                    (old, new) => std::mem::discriminant(&old) == std::mem::discriminant(&new),
+                };
+                if !fits {
+                    let hint = "a value keeps its type; quote it in the target, or leave the key out and use `create`";
+                    return Err(misfit().hint(hint).into());
+                }
+            }
         }
+        (Value::Scalar(_), _) if !created => {
+            return Err(misfit().hint("leave the key out of the target and use `options: {create: true}`").into());
+        }
+        _ => {}
     }
-    stamp(&mut new, slot, by);
+    stamp(&mut new, slot, by, created);
     *slot = new;
     Ok(())
 }
 
-fn stamp(new: &mut Node, before: &Node, by: &Position) {
+fn stamp(new: &mut Node, before: &Node, by: &Position, created: bool) {
     let change = |replaced| Change { kind: ChangeKind::Replacement, by: by.clone(), replaced };
     new.walk_mut(&mut |node| node.origin.changes.push(change(None)));
-    // What `create` made a moment ago was nothing anyone wrote.
-    if !before.origin.at.same(by) {
-        if let Some(last) = new.origin.changes.last_mut() {
-            last.replaced = Some(before.origin.at.clone());
-        }
+    if let (false, Some(last)) = (created, new.origin.changes.last_mut()) {
+        last.replaced = Some(before.origin.at.clone());
     }
 }
 
