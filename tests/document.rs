@@ -142,7 +142,8 @@ fn json_there_and_back() {
 #[test]
 fn every_value_has_its_place() {
     let node = one("a:\n  b: 1\n  c/d: [x, {}]\n");
-    let table: Vec<String> = origins(&node).into_iter().map(|entry| format!("{} {}", entry.path, entry.chain[0])).collect();
+    let table: Vec<String> =
+        origins(&node).into_iter().map(|entry| format!("{} {}", entry.path, entry.chain[0])).collect();
     assert_eq!(table, ["/a/b sample.yaml:2:6", "/a/c~1d/0 sample.yaml:3:9", "/a/c~1d/1 sample.yaml:3:12"]);
     assert_eq!(node.pointer("/a/c~1d/0").and_then(Node::text), Some("x"));
 }
@@ -151,7 +152,8 @@ fn every_value_has_its_place() {
 #[test]
 fn output_reads_back() {
     use proptest::prelude::*;
-    let text = proptest::string::string_regex("([a-z0-9 :#\\-'\"\\n\\t%@`{}\\[\\],&*!|>\\\\.]|\u{e9}|\u{1F600}){0,120}");
+    let text =
+        proptest::string::string_regex("([a-z0-9 :#\\-'\"\\n\\t%@`{}\\[\\],&*!|>\\\\.]|\u{e9}|\u{1F600}){0,120}");
     proptest!(|(texts in proptest::collection::vec(text.unwrap(), 1..6))| {
         let map = texts.iter().enumerate().map(|(at, text)| (format!("k{at}"), text.clone().into()));
         let value = serde_json::Value::Object(map.collect());

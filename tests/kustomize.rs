@@ -98,9 +98,7 @@ fn run(name: &str, folders: Vec<PathBuf>, check: impl Fn(&Path, Option<&Path>) -
     }
     let failures: Vec<String> = folders
         .iter()
-        .filter_map(|folder| {
-            check(folder, kubectl.as_deref()).err().map(|why| format!("{}: {why}", folder.display()))
-        })
+        .filter_map(|folder| check(folder, kubectl.as_deref()).err().map(|why| format!("{}: {why}", folder.display())))
         .collect();
     assert!(failures.is_empty(), "{} of {} fail\n{}", failures.len(), folders.len(), failures.join("\n\n"));
 }

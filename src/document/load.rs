@@ -397,9 +397,9 @@ impl<'a> Run<'a> {
             ErrorKind::UnexpectedCharacter { character: '{' | '}' | '[' | ']' | '%' | '@' | '`' | '*' | '&' } => {
                 diagnostic.hint("quote text that starts with a character that YAML uses itself").into()
             }
-            _ if error.info().starts_with("mapping values") => diagnostic
-                .hint("keys of one mapping start in one column; text that holds `: ` needs quotes")
-                .into(),
+            _ if error.info().starts_with("mapping values") => {
+                diagnostic.hint("keys of one mapping start in one column; text that holds `: ` needs quotes").into()
+            }
             _ => diagnostic.into(),
         }
     }

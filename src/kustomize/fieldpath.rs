@@ -147,12 +147,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn step(
-        &self,
-        node: &mut Node,
-        path: &[Part],
-        visit: &mut impl FnMut(&mut Node) -> Result<()>,
-    ) -> Result<usize> {
+    fn step(&self, node: &mut Node, path: &[Part], visit: &mut impl FnMut(&mut Node) -> Result<()>) -> Result<usize> {
         let Some((part, rest)) = path.split_first() else {
             visit(node)?;
             return Ok(1);
@@ -160,7 +155,9 @@ impl Walk<'_> {
         if node.is_null() {
             return match self.create {
                 Create::No => Ok(0),
-                Create::Like(..) => Err(self.misfit(part, node).hint("write `{}` or `[]`, or leave the key out").into()),
+                Create::Like(..) => {
+                    Err(self.misfit(part, node).hint("write `{}` or `[]`, or leave the key out").into())
+                }
             };
         }
         match (part, &mut node.value) {
