@@ -3,6 +3,7 @@
 //! Owns: what `drivers` means in packages, and which defaults are written out.
 
 use crate::api::Params;
+use crate::api::params::Drivers;
 use crate::api::params::distribution::Empty;
 use crate::api::params::software::{Layer, Package, State};
 
@@ -69,6 +70,8 @@ fn drivers(params: &mut Params) {
     if wanted.is_empty() {
         return;
     }
+    // From here on the packages say it; a second round must not bring back one that the documents took out.
+    params.drivers = Drivers::default();
     for name in wanted {
         // An entry of the documents wins: it may take a package out or pin its version.
         let package = Package { layer: Layer::Distribution, ..Package::default() };
