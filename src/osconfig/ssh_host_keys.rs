@@ -6,7 +6,8 @@ use super::{Editor, Setting};
 use crate::error::Result;
 
 /// cloud-init orders itself before a unit of this name, so that its keys come first and ours only when none are there.
-/// Releases whose openssh-server brings the unit keep theirs.
+/// Debian 13's own unit of this name is overruled: it waits for `ConditionFirstBoot`, which an empty machine-id (seal) is
+/// not, and would leave a node without cloud-init without keys.
 const UNIT: &str = "sshd-keygen.service";
 pub const FILE: &str = "/etc/systemd/system/sshd-keygen.service";
 const TEXT: &str = "\
@@ -32,13 +33,9 @@ fn apply(editor: &mut Editor) -> Result<()> {
         return Ok(());
     }
     let origin = editor.origin(&[]);
-    let distribution = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-    let shipped = distribution.iter().any(|folder| editor.exists(&format!("{folder}/{UNIT}")));
-    if !shipped {
-        editor.write(FILE, TEXT, 0o644, &origin)?;
-    }
+    editor.write(FILE, TEXT, 0o644, &origin)?;
     let mut systemd = Systemd::new(editor.tree, editor.facts.epoch, &origin)?;
-    if systemd.installable(UNIT)? { systemd.enable(UNIT) } else { Ok(()) }
+    systemd.enable(UNIT)
 }
 
 #[cfg(test)]
@@ -56,10 +53,12 @@ mod tests {
     }
 
     #[test]
-    fn the_distribution_s_own_unit_stays() {
+    fn a_unit_that_waits_for_the_first_boot_is_overruled() {
         let mut tree = fixture::rootfs();
-        fixture::file(&mut tree, "/usr/lib/systemd/system/sshd-keygen.service", "[Service]\nExecStart=/bin/true\n");
+        let theirs = "/usr/lib/systemd/system/sshd-keygen.service";
+        fixture::file(&mut tree, theirs, "[Unit]\nConditionFirstBoot=yes\n[Install]\nWantedBy=ssh.service\n");
+        fixture::link(&mut tree, "/etc/systemd/system/ssh.service.wants/sshd-keygen.service", theirs);
         fixture::apply(&mut tree, &fixture::params()).unwrap();
-        assert_eq!(fixture::text(&tree, FILE), None);
+        assert!(!fixture::text(&tree, FILE).unwrap().contains("ConditionFirstBoot"));
     }
 }

@@ -46,9 +46,11 @@ enum Found {
 impl<'a> Systemd<'a> {
     pub fn new(tree: &'a mut Tree, epoch: Mtime, origin: &'a Origin) -> Result<Self> {
         let folder = tree.resolve(&tree_path(ETC)?)?;
-        let old = tree.below(&folder).any(
-            |(_, entry)| matches!(&entry.kind, Kind::Symlink(target) if target.starts_with(b"/lib/systemd/system/")),
-        );
+        let spelled = |prefix: &[u8]| {
+            let links = tree.below(&folder);
+            links.filter(|(_, entry)| matches!(&entry.kind, Kind::Symlink(to) if to.starts_with(prefix))).count()
+        };
+        let old = spelled(b"/lib/systemd/system/") > spelled(b"/usr/lib/systemd/system/");
         let vendor = if old { "/lib/systemd/system" } else { "/usr/lib/systemd/system" };
         Ok(Systemd { tree, epoch, origin, vendor })
     }
@@ -56,14 +58,6 @@ impl<'a> Systemd<'a> {
     /// Whether there is such a unit, not masked.
     pub fn has(&self, name: &str) -> bool {
         matches!(self.find(name), Ok(Found::File(_)))
-    }
-
-    /// Whether the unit has something to enable.
-    pub fn installable(&self, name: &str) -> Result<bool> {
-        Ok(match self.find(name)? {
-            Found::File(unit) => unit.values.iter().any(|(section, ..)| section == "Install"),
-            _ => false,
-        })
     }
 
     /// The last value of a key that an empty assignment resets.

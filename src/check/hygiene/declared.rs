@@ -224,8 +224,7 @@ fn units(image: &Image) -> Result<Vec<String>> {
     for (name, unit) in &image.params.systemd {
         let linked = links.iter().any(|(link, target)| target != "null" && (link == name || target == name));
         let masked = links.iter().any(|(link, target)| link == name && target == "null");
-        // `Also=` alone makes links of other names, so that only a unit without any link at all is an error.
-        if unit.enabled == Some(true) && !linked {
+        if unit.enabled == Some(true) && !linked && !enables_others(image, name)? {
             found.push(format!("unit `{name}` is not enabled"));
         }
         if unit.enabled == Some(false) && linked {
@@ -236,4 +235,14 @@ fn units(image: &Image) -> Result<Vec<String>> {
         }
     }
     Ok(found)
+}
+
+/// A unit whose `[Install]` only says `Also=` gets links of other names.
+fn enables_others(image: &Image, name: &str) -> Result<bool> {
+    for folder in ["etc/systemd/system", "usr/lib/systemd/system"] {
+        if image.lines(&format!("{folder}/{name}"))?.iter().any(|line| line.trim_start().starts_with("Also=")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
