@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::json;
 
-use super::{Globals, host, output};
+use super::output::{self, Format};
+use super::{Globals, host};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::boot::firmware::Firmware;
 use crate::report::words;
@@ -36,12 +38,6 @@ pub struct Args {
     /// How the result is printed
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    Table,
-    Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -116,10 +112,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         .collect();
     match args.output {
         Format::Table => output::print(&table(&rows))?,
-        Format::Json => {
-            let text = serde_json::to_string_pretty(&rows).map_err(|error| Error::build(error.to_string()))?;
-            output::print(&format!("{text}\n"))?;
-        }
+        format => output::rows(format, &[], &rows, |_| Vec::new(), |row| json!(row))?,
     }
     let missing: Vec<&str> = missing(&rows, Need::Build);
     if missing.is_empty() {

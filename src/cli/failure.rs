@@ -24,7 +24,7 @@ pub fn render(error: &Error) -> String {
         return format!("{error}\n");
     }
     let _ = writeln!(text, "{red}error:{red:#} {error}");
-    if let Some(snippet) = error.rendered_snippet() {
+    if let Some(snippet) = error.rendered_snippet().filter(|snippet| !snippet.is_empty()) {
         text.push_str(snippet);
         if !snippet.ends_with('\n') {
             text.push('\n');

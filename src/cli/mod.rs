@@ -10,6 +10,7 @@ mod doctor;
 pub mod failure;
 mod host;
 pub mod output;
+mod phase;
 mod render;
 pub mod signals;
 
@@ -75,6 +76,7 @@ pub enum Progress {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Render(render::Args),
+    Phase(phase::Args),
     Boot(boot::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -144,6 +146,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
     let globals = &cli.globals;
     match &cli.verb {
         Verb::Render(args) => render::run(args),
+        Verb::Phase(args) => phase::run(args),
         Verb::Boot(args) => boot::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),

@@ -101,7 +101,7 @@ impl Console {
             interrupt::check()?;
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let text = format!("the machine did not say `{wanted}` within {} s", timeout.as_secs());
+                let text = format!("the machine did not say `{wanted}` within {} s", timeout.as_secs_f64().ceil());
                 return Err(silence(text, &state.bytes));
             }
             let wait = left.min(Duration::from_millis(200));
