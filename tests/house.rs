@@ -6,8 +6,26 @@ use std::path::{Path, PathBuf};
 
 /// From the top to the bottom; a room may use those after it. `src/lib.rs` shows the same as a picture.
 const ROOMS: [&str; 20] = [
-    "cli", "phase", "build", "plan", "compat", "check", "seal", "osconfig", "boot", "package", "api", "kustomize",
-    "document", "sandbox", "inspect", "format", "tree", "report", "interrupt", "error",
+    "cli",
+    "phase",
+    "build",
+    "plan",
+    "compat",
+    "check",
+    "seal",
+    "osconfig",
+    "boot",
+    "package",
+    "api",
+    "kustomize",
+    "document",
+    "sandbox",
+    "inspect",
+    "format",
+    "tree",
+    "report",
+    "interrupt",
+    "error",
 ];
 const MAX_LINES: usize = 800;
 
