@@ -21,7 +21,7 @@ use crate::boot::Layout;
 use crate::boot::grub::{self, Boot, Platform, bios, efi};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::{DiskImage, HostFile};
-use crate::format::gpt;
+use crate::format::{fat, gpt};
 use crate::interrupt;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
@@ -157,7 +157,17 @@ impl<'a> Workshop<'a> {
     }
 
     fn vfat(&self, part: &Part<'_>) -> Result<DiskImage> {
-        Err(Error::build(format!("{}: FAT cannot be written yet", part.partition.describe())))
+        let hidden_sectors = u32::try_from(part.partition.start / gpt::SECTOR)
+            .map_err(|_| Error::build("a FAT file system cannot lie beyond 2 TiB"))?;
+        let options = fat::Options {
+            size: part.partition.size,
+            fat_type: fat::FatType::Auto,
+            volume_id: part.mounted.volume_id(),
+            label: String::new(),
+            hidden_sectors,
+            latest: Mtime { seconds: self.request.epoch, nanoseconds: 0 },
+        };
+        fat::make(&part.tree, &options)
     }
 }
 
