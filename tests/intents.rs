@@ -156,13 +156,20 @@ fn the_plan_says_nothing_about_places_and_secrets() {
 
 #[test]
 fn values_know_their_line() {
-    let intent = bundle("data-plane", "debian_bookworm");
+    // Tests run in the folder of the package: a relative workdir gives relative names everywhere.
+    let intent = plan::load_bundle(Path::new("config"), "data-plane", "debian_bookworm").unwrap();
     let at = |path: &[&str]| intent.origin(path).unwrap();
-    assert!(at(&["kernel", "sysctl", "kernel.pid_max"]).contains("node-profile/base/kernel.yaml:"));
-    assert!(at(&["storage", "qcow_capacity"]).contains("qcow-vars.yaml:3:"), "{}", at(&["storage", "qcow_capacity"]));
+    assert!(at(&["kernel", "sysctl", "kernel.pid_max"]).starts_with("functions/node-profile/base/kernel.yaml:"));
+    assert!(at(&["storage", "qcow_capacity"]).starts_with("config/qcow-bundle/data-plane/qcow-vars.yaml:3:"));
+    assert!(intent.origins().iter().all(|entry| !entry.chain[0].starts_with('/')));
     let origins = intent.origins();
     let hugepages = origins.iter().find(|entry| entry.path == "/spec/params/kernel/commandLine/6/value").unwrap();
-    assert!(hugepages.chain[0].contains("data-plane/osconfig-vars.yaml:9:"), "{hugepages:?}");
+    assert!(hugepages.chain[0].starts_with("config/qcow-bundle/data-plane/osconfig-vars.yaml:9:"), "{hugepages:?}");
+    let site = phase::Site::discover(None, Path::new(".")).unwrap();
+    let intent = phase::load(&site, "build-qcow-data-plane").unwrap();
+    let place = intent.origin(&["storage", "qcow_capacity"]).unwrap();
+    assert!(place.starts_with("manifests/site/example/target/data-plane/node-profile/storage.yaml:"), "{place}");
+    assert!(intent.origins().iter().all(|entry| !entry.chain[0].starts_with('/')));
     assert_eq!(intent.origin(&["kernel", "sysctl", "not.there"]), intent.origin(&["kernel", "sysctl"]));
 }
 

@@ -35,24 +35,39 @@ impl<'a> Builder<'a> {
     }
 
     pub fn root(&mut self, dir: &Path) -> Result<Vec<Resource>> {
+        let place = self.place(dir)?;
+        let file = File::read(&place.real, &place.shown)?;
+        Ok(self.file(&place, file, Resources::default())?.0)
+    }
+
+    /// A kustomization given as text, whose paths are relative to `dir`.
+    pub fn generated(&mut self, dir: &Path, text: &str) -> Result<Vec<Resource>> {
+        let place = self.place(dir)?;
+        let name = place.shown.join("kustomization.yaml (generated)").display().to_string();
+        let file = File::parse(text, &name)?;
+        Ok(self.file(&place, file, Resources::default())?.0)
+    }
+
+    fn place(&self, dir: &Path) -> Result<Place> {
         let real = dir.canonicalize().map_err(|error| Error::documents(error.to_string()));
         let real = real.with_context(|| format!("opening {}", dir.display()))?;
         if !real.is_dir() {
             return Err(Error::documents(format!("{} is not a folder", dir.display()))
                 .hint("give the folder that holds the kustomization file"));
         }
-        let place = Place { real, shown: tidy(dir), unrestricted: self.options.unrestricted };
-        Ok(self.folder(&place, None, Resources::default())?.0)
+        Ok(Place { real, shown: tidy(dir), unrestricted: self.options.unrestricted })
     }
 
-    /// Builds a folder. `named` is the entry that led here and the role it needs; components get what their parent
-    /// has so far, all others start with nothing.
-    fn folder(&mut self, place: &Place, named: Option<(&Node, Role)>, start: Resources) -> Result<Resources> {
-        interrupt::check()?;
+    /// Builds a folder that an entry names for a role. Components get what their parent has so far, all others start
+    /// with nothing.
+    fn folder(&mut self, place: &Place, (entry, role): (&Node, Role), start: Resources) -> Result<Resources> {
         let file = File::read(&place.real, &place.shown)?;
-        if let Some((entry, role)) = named {
-            check_role(entry, role, file.role)?;
-        }
+        check_role(entry, role, file.role)?;
+        self.file(place, file, start)
+    }
+
+    fn file(&mut self, place: &Place, file: File, start: Resources) -> Result<Resources> {
+        interrupt::check()?;
         if let Some(reporter) = &self.options.reporter {
             file.notices.iter().for_each(|notice| reporter.warning(notice));
         }
@@ -67,7 +82,7 @@ impl<'a> Builder<'a> {
         for entry in entries(&file, "components") {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
-            resources = self.folder(&inner, Some((entry, Role::Component)), resources)?;
+            resources = self.folder(&inner, (entry, Role::Component), resources)?;
         }
         patch::apply_all(&file, place, &mut resources)?;
         replacement::apply_all(&file, place, &mut resources)?;
@@ -81,7 +96,7 @@ impl<'a> Builder<'a> {
         if path.is_dir() {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
-            return Ok(self.folder(&inner, Some((entry, Role::Kustomization)), Resources::default())?.0);
+            return Ok(self.folder(&inner, (entry, Role::Kustomization), Resources::default())?.0);
         }
         from_documents(place.load(entry)?.documents)
     }

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::replacement::ReplacementEntry;
 use super::selector::Selector;
-use crate::document::{Decoder, Diagnostic, Loader, Node};
+use crate::document::{Decoder, Diagnostic, Loaded, Loader, Node};
 use crate::error::{Error, Result};
 
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
@@ -118,13 +118,21 @@ impl File {
     pub fn read(dir: &Path, shown: &Path) -> Result<Self> {
         let path = find(dir, shown)?;
         let name = shown.join(path.file_name().unwrap_or_default()).display().to_string();
-        let loaded = Loader { last_key_wins: true }.file(&path, &name)?;
+        Self::from_loaded(Loader { last_key_wins: true }.file(&path, &name)?, &name)
+    }
+
+    /// Reads a kustomization that is not in a file.
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        Self::from_loaded(Loader { last_key_wins: true }.text(name, text.as_bytes())?, name)
+    }
+
+    fn from_loaded(loaded: Loaded, name: &str) -> Result<Self> {
         let mut documents = loaded.documents.into_iter();
-        let Some(node) = documents.next() else { return Err(empty(&name)) };
+        let Some(node) = documents.next() else { return Err(empty(name)) };
         let typed: Kustomization = Decoder { any_case: true, strict_text: true }.decode(&node)?;
         let content = |key: &str| !["apiversion", "kind", "metadata"].contains(&key.to_lowercase().as_str());
         if !node.as_mapping().is_some_and(|mapping| mapping.entries.iter().any(|entry| content(&entry.key.text))) {
-            return Err(empty(&name));
+            return Err(empty(name));
         }
         let role = role(&typed, &node)?;
         let file = File { typed, node, role, notices: loaded.notices };

@@ -35,10 +35,18 @@ pub struct Options {
 
 /// Builds a folder: all its documents, patched and ordered.
 pub fn build(dir: &Path, options: &Options) -> Result<Vec<Node>> {
-    let mut resources = folder::Builder::new(options).root(dir)?;
+    Ok(finish(folder::Builder::new(options).root(dir)?))
+}
+
+/// Builds a kustomization given as text, as if it lay in `dir`.
+pub fn build_generated(dir: &Path, kustomization: &str, options: &Options) -> Result<Vec<Node>> {
+    Ok(finish(folder::Builder::new(options).generated(dir, kustomization)?))
+}
+
+fn finish(mut resources: Vec<resource::Resource>) -> Vec<Node> {
     resources.retain(|resource| !resource.is_local());
     order::legacy(&mut resources);
-    Ok(resources.into_iter().map(|resource| resource.node).collect())
+    resources.into_iter().map(|resource| resource.node).collect()
 }
 
 /// Builds a folder and writes it as kustomize does.
