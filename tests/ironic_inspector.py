@@ -3,7 +3,7 @@
 
 Usage: ironic_inspector.py IMAGE FORMAT [VIRTUAL_SIZE]
 
-Needs oslo.utils 7.3 or newer: `python3 -m venv V && V/bin/pip install oslo.utils`.
+Needs oslo.utils 7.3 or newer: `python3 -m venv V && V/bin/pip install oslo.utils cryptography`.
 """
 
 import sys
