@@ -1,5 +1,6 @@
 //! OS configuration against the real programs: units against `systemctl --root`, accounts against `useradd --prefix`.
-//! `IMAGEBUILDER_ROOTFS=<folder>` runs everything on a real root file system as well.
+//! `IMAGEBUILDER_ROOTFS=<folder>` (and `IMAGEBUILDER_DISTRO=debian_trixie` ...) runs the shipped documents on a real
+//! root file system as well.
 
 #![allow(clippy::print_stdout, reason = "tests say what they skip")]
 
@@ -279,9 +280,10 @@ fn a_real_root_file_system_comes_out_clean() {
         return;
     };
     let original = scan(Path::new(&folder));
+    let distro = std::env::var("IMAGEBUILDER_DISTRO").unwrap_or_else(|_| "debian_bookworm".into());
     for role in ["control-plane", "data-plane"] {
-        let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/site/example/target");
-        let intent = imagebuilder::plan::load_entry_point(&site.join(role).join("image")).unwrap();
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let intent = imagebuilder::plan::load_bundle(&config, role, &distro).unwrap();
         let mut params = intent.params.clone();
         params.users.extend(people());
         let keyrings = BTreeMap::new();
@@ -292,6 +294,7 @@ fn a_real_root_file_system_comes_out_clean() {
         imagebuilder::seal::seal(&mut tree, EPOCH, &osconfig::declared_paths(&params), b"meta\n").unwrap();
         let origin = &tree.get(&TreePath::literal("etc/sysctl.d/99-imagebuilder.conf")).unwrap().origin;
         assert!(origin.contains(".yaml:"), "{origin}");
+        assert!(links(&tree).contains_key("/etc/systemd/system/multi-user.target.wants/containerd.service"));
         let findings = hygiene::run(&tree, &hygiene::Declared { params: &params }).unwrap();
         for finding in &findings {
             println!("{role}: {:?} {}: {}", finding.severity, finding.rule, finding.message);
