@@ -1,0 +1,239 @@
+//! The container of a binary package: an `ar` archive with a control and a data member (deb(5)).
+//!
+//! Owns: [`Deb`]. Both members are read into memory, decompressed and bounded; what is in them is up to
+//! [`super::tar`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{tar, tar::Kind};
+use crate::error::{Context, Error, Result};
+use crate::interrupt;
+
+const MAGIC: &[u8] = b"!<arch>\n";
+const HEADER: u64 = 60;
+/// Decompressed; the largest packages of the archive stay well below.
+const DATA_BYTES: u64 = 8 << 30;
+const CONTROL_BYTES: u64 = 64 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Xz,
+    Zstd,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    offset: u64,
+    size: u64,
+    compression: Compression,
+}
+
+/// An opened package file.
+#[derive(Debug)]
+pub struct Deb {
+    path: PathBuf,
+    file: File,
+    control: Member,
+    data: Member,
+}
+
+/// One file of the control member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlFile {
+    pub bytes: Vec<u8>,
+    pub mode: u16,
+}
+
+impl Deb {
+    pub fn open(path: &Path) -> Result<Self> {
+        let context = || format!("reading package {}", path.display());
+        let file = File::open(path).with_context(context)?;
+        let (control, data) = members(&file).with_context(context)?;
+        Ok(Deb { path: path.to_path_buf(), file, control, data })
+    }
+
+    /// The files of the control member, by name.
+    pub fn control(&self) -> Result<BTreeMap<String, ControlFile>> {
+        let context = || format!("reading control member of {}", self.path.display());
+        let bytes = self.read(self.control, CONTROL_BYTES).with_context(context)?;
+        let mut files = BTreeMap::new();
+        for entry in tar::entries(&bytes) {
+            let entry = entry.with_context(context)?;
+            let Kind::File(bytes) = entry.kind else { continue };
+            let name = entry.name.strip_prefix(b"./").unwrap_or(&entry.name);
+            let name = std::str::from_utf8(name).ok().filter(|name| is_control_name(name));
+            let name = name.ok_or_else(|| Error::build("a control file has an impossible name")).with_context(context)?;
+            files.insert(name.to_string(), ControlFile { bytes: bytes.to_vec(), mode: entry.mode });
+        }
+        Ok(files)
+    }
+
+    /// The data member, decompressed, for [`tar::entries`].
+    pub fn data(&self) -> Result<Vec<u8>> {
+        self.read(self.data, DATA_BYTES).with_context(|| format!("reading data member of {}", self.path.display()))
+    }
+
+    fn read(&self, member: Member, limit: u64) -> Result<Vec<u8>> {
+        let raw = std::io::BufReader::with_capacity(1 << 18, Section { file: &self.file, member, position: 0 });
+        let mut reader: Box<dyn Read + '_> = match member.compression {
+            Compression::None => Box::new(raw),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
+            Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new(raw)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).context("starting zstd")?),
+        };
+        let mut bytes = Vec::new();
+        loop {
+            interrupt::check()?;
+            // In slices, so that an interrupt is noticed and the limit holds.
+            let read = (&mut reader).take(16 << 20).read_to_end(&mut bytes).context("decompressing")?;
+            if bytes.len() as u64 > limit {
+                return Err(Error::build(format!("more than {} MiB when decompressed", limit >> 20)));
+            }
+            if read == 0 {
+                return Ok(bytes);
+            }
+        }
+    }
+}
+
+/// A word of letters, digits and a few marks; it becomes part of a file name.
+fn is_control_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'+'))
+}
+
+struct Section<'a> {
+    file: &'a File,
+    member: Member,
+    position: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = (self.member.size - self.position).min(buffer.len() as u64) as usize;
+        let read = self.file.read_at(&mut buffer[..left], self.member.offset + self.position)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+fn broken(what: impl Into<String>) -> Error {
+    Error::build(format!("not a Debian package: {}", what.into()))
+}
+
+/// Finds control and data member. Members whose name starts with `_` are to be skipped (deb(5)).
+fn members(file: &File) -> Result<(Member, Member)> {
+    let length = file.metadata().context("looking at its size")?.len();
+    let mut magic = [0; 8];
+    file.read_exact_at(&mut magic, 0).map_err(|_| broken("too short"))?;
+    if magic != MAGIC {
+        return Err(broken("no `ar` archive"));
+    }
+    let (mut version, mut control, mut data) = (false, None, None);
+    let mut at = MAGIC.len() as u64;
+    while at < length && data.is_none() {
+        let mut header = [0; HEADER as usize];
+        file.read_exact_at(&mut header, at).map_err(|_| broken("a member header is cut off"))?;
+        let (name, size) = member_header(&header)?;
+        let offset = at + HEADER;
+        let end = offset.checked_add(size).filter(|end| *end <= length).ok_or_else(|| broken("a member is cut off"))?;
+        let member = |compression| Member { offset, size, compression };
+        if name == "debian-binary" {
+            version = read_version(file, offset, size)?;
+        } else if let Some(suffix) = name.strip_prefix("control.tar").filter(|_| version && control.is_none()) {
+            control = Some(member(compression(suffix)?));
+        } else if let Some(suffix) = name.strip_prefix("data.tar").filter(|_| control.is_some()) {
+            data = Some(member(compression(suffix)?));
+        } else if !name.starts_with('_') {
+            return Err(broken(format!("member `{name}` in an unexpected place")));
+        }
+        at = end + (end & 1);
+    }
+    control.zip(data).ok_or_else(|| broken("control or data member missing"))
+}
+
+fn member_header(header: &[u8; HEADER as usize]) -> Result<(String, u64)> {
+    let wrong = || broken("a member header is damaged");
+    if header[58..] != *b"`\n" {
+        return Err(wrong());
+    }
+    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map(str::trim).map_err(|_| wrong());
+    let name = text(0..16)?.trim_end_matches('/').to_string();
+    let size = text(48..58)?.parse().map_err(|_| wrong())?;
+    Ok((name, size))
+}
+
+fn read_version(file: &File, offset: u64, size: u64) -> Result<bool> {
+    let mut text = vec![0; size.min(16) as usize];
+    file.read_exact_at(&mut text, offset).map_err(|_| broken("too short"))?;
+    if text.starts_with(b"2.") { Ok(true) } else { Err(broken("format version other than 2")) }
+}
+
+fn compression(suffix: &str) -> Result<Compression> {
+    match suffix {
+        "" => Ok(Compression::None),
+        ".gz" => Ok(Compression::Gzip),
+        ".xz" => Ok(Compression::Xz),
+        ".zst" => Ok(Compression::Zstd),
+        other => Err(broken(format!("compression `{other}` is not known"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn archive(members: &[(&str, &[u8])]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(MAGIC).unwrap();
+        for (name, bytes) in members {
+            write!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len()).unwrap();
+            file.write_all(bytes).unwrap();
+            if bytes.len() % 2 == 1 {
+                file.write_all(b"\n").unwrap();
+            }
+        }
+        file
+    }
+
+    #[test]
+    fn every_compression_is_read() {
+        let tar = vec![0; 1024];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&tar).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&tar).unwrap();
+        let xz = xz.finish().unwrap();
+        let zstd = zstd::encode_all(&tar[..], 1).unwrap();
+        for (suffix, bytes) in [("", &tar), (".gz", &gzip), (".xz", &xz), (".zst", &zstd)] {
+            let (control, data) = (format!("control.tar{suffix}"), format!("data.tar{suffix}"));
+            let file = archive(&[("debian-binary", b"2.0\n"), ("_new", b"x"), (&control, bytes), (&data, bytes)]);
+            let deb = Deb::open(file.path()).unwrap();
+            assert_eq!(deb.data().unwrap(), tar, "{suffix}");
+            assert!(deb.control().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn damaged_containers_are_errors() {
+        let fails = |members: &[(&str, &[u8])]| Deb::open(archive(members).path()).unwrap_err().to_string();
+        assert!(fails(&[("debian-binary", b"3.0\n")]).contains("version"));
+        assert!(fails(&[("debian-binary", b"2.0\n"), ("data.tar", b"")]).contains("unexpected place"));
+        assert!(fails(&[("debian-binary", b"2.0\n"), ("control.tar.lz", b"")]).contains("compression"));
+        assert!(fails(&[("debian-binary", b"2.0\n"), ("control.tar", b"")]).contains("missing"));
+        let cut = archive(&[("debian-binary", b"2.0\n"), ("control.tar", &[0; 100])]);
+        cut.as_file().set_len(150).unwrap();
+        assert!(Deb::open(cut.path()).unwrap_err().to_string().contains("cut off"));
+        let bad = archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"junk"), ("data.tar.gz", b"junk")]);
+        let deb = Deb::open(bad.path()).unwrap();
+        assert!(deb.control().is_err() && deb.data().is_err());
+    }
+}
