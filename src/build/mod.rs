@@ -2,9 +2,11 @@
 //!
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
+mod decompress;
 pub mod evidence;
 pub mod initramfs;
 pub mod pack;
 pub mod publish;
+pub mod rootfs;
 
 pub use crate::plan::meta;

@@ -247,7 +247,7 @@ impl LockedLayer {
 }
 
 /// The time stamp of the first member of the `ar` archive (deb(5)): no file inside a package is newer than that.
-fn build_time(deb: &Path) -> Result<i64> {
+pub fn build_time(deb: &Path) -> Result<i64> {
     let mut head = [0; 8 + 60];
     std::fs::File::open(deb).and_then(|mut file| file.read_exact(&mut head)).context("reading its head")?;
     let stamp = std::str::from_utf8(&head[24..36]).ok().and_then(|text| text.trim().parse().ok());

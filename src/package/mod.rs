@@ -5,7 +5,11 @@
 //! (locked packages -> files). Follows the Debian Policy Manual (chapters 5 and 7), the Debian repository format and
 //! what apt does where those leave room. Clock and environment variables are handed in through [`Environment`].
 
+pub mod binary;
+pub mod database;
+pub mod deb;
 pub mod deb822;
+pub mod dpkg;
 pub mod fetch;
 pub mod http;
 pub mod index;
@@ -14,7 +18,11 @@ pub mod lock;
 pub mod relation;
 pub mod release;
 pub mod resolve;
+pub mod root;
+pub mod tar;
+pub mod unpack;
 pub mod version;
+pub mod waves;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,292 @@
+//! Packages to a root file system, layer by layer.
+//!
+//! Owns: [`build`]. Each layer is installed on top of the one below and kept in the store under the digest of what
+//! went into it. Packages are decompressed side by side and written in a fixed order, so the result does not depend
+//! on the number of cores. What scripts do to files that change from run to run (logs, seeds, times) is put right by
+//! the seal step, not here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::decompress;
+use crate::error::{Context, Error, Result};
+use crate::interrupt;
+use crate::package::binary::Binary;
+use crate::package::database::Database;
+use crate::package::dpkg::Scripts;
+use crate::package::lock::{LockedLayer, LockedPackage, build_time};
+use crate::package::root::Root;
+use crate::package::unpack::{Conffiles, Unpacker};
+use crate::package::waves;
+use crate::report::{Reporter, Step, Unit};
+use crate::sandbox::Sandbox;
+use crate::tree::host::Folder;
+use crate::tree::store::Store;
+use crate::tree::{Digest, Origin, Tree, TreePath};
+
+/// To be raised whenever the same packages would give another Tree.
+const RECIPE: u32 = 1;
+
+/// Origin of what no package ships: maintainer scripts made it.
+pub const SCRIPT_ORIGIN: &str = "script";
+
+/// One layer: its packages, and their files in the same order.
+pub struct Layer<'a> {
+    pub locked: &'a LockedLayer,
+    pub debs: &'a [PathBuf],
+}
+
+/// Where and with what layers are made.
+pub struct Workshop<'a> {
+    pub store: &'a Store,
+    pub sandbox: &'a dyn Sandbox,
+    /// Where the root file system lies while scripts run in it. Afterwards it holds the Tree that was built, or what
+    /// was there before if everything came from the store.
+    pub folder: &'a mut Folder,
+    /// A folder of the host for small files.
+    pub scratch: &'a Path,
+    pub reporter: &'a Reporter,
+}
+
+/// Builds all layers, bottom to top, and gives the topmost.
+pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
+    let mut tree = Tree::new();
+    let mut below = Digest::of(b"no layer");
+    let mut epoch = 0;
+    for layer in layers {
+        check_order(layer)?;
+        for deb in layer.debs {
+            epoch = epoch.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
+        }
+        let key = key(&below, layer);
+        let name = layer.locked.layer.name();
+        tree = match workshop.store.load(key)? {
+            Some(tree) => {
+                workshop.reporter.note(format!("layer {name}: unchanged, taken from the cache"));
+                tree
+            }
+            None => make(layer, key, &tree, epoch, workshop).with_context(|| format!("building layer {name}"))?,
+        };
+        below = key;
+    }
+    Ok(tree)
+}
+
+/// What a layer is made from: everything below, its packages, and how it is done.
+fn key(below: &Digest, layer: &Layer<'_>) -> Digest {
+    Digest::of(format!("rootfs recipe {RECIPE}\nbelow {below}\n{}\n", layer.locked.digest()).as_bytes())
+}
+
+fn check_order(layer: &Layer<'_>) -> Result<()> {
+    if layer.debs.len() == layer.locked.packages.len() {
+        return Ok(());
+    }
+    Err(Error::build(format!("{} package files for {} packages", layer.debs.len(), layer.locked.packages.len())))
+}
+
+fn make(layer: &Layer<'_>, key: Digest, below: &Tree, epoch: i64, workshop: &mut Workshop<'_>) -> Result<Tree> {
+    let mut pack = workshop.store.writer(key)?;
+    if let Some(tree) = workshop.store.load(key)? {
+        // Another process has made it while we waited.
+        return Ok(tree);
+    }
+    pack.known(below);
+    let name = layer.locked.layer.name();
+    workshop.folder.show(below).context("preparing the layer below")?;
+    let root = Root::open(workshop.folder.path())?;
+    if below.len() == 1 {
+        merged_usr(&root)?;
+    }
+    let packages = open_packages(layer)?;
+    let mut database = Database::load(&root)?;
+    let packages = only_new(packages, &database)?;
+    let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch)?;
+    let waves = waves::plan(&packages, &database)?;
+    for (number, wave) in waves.iter().enumerate() {
+        let which = if waves.len() == 1 { String::new() } else { format!(", wave {}", number + 1) };
+        let title = format!("unpack {name}{which}");
+        let unpacking = workshop.reporter.step_of(title, wave.len() as u64, Unit::Items);
+        let first = below.len() == 1 && number == 0;
+        let wave: Vec<&Binary> = wave.iter().map(|at| &packages[*at]).collect();
+        unpack(&wave, first, &root, &mut database, &scripts, &unpacking, workshop.folder)?;
+        unpacking.finish(format!("{} packages", wave.len()));
+        let title = format!("configure {name}{which}");
+        let configuring = workshop.reporter.step_of(title, wave.len() as u64, Unit::Items);
+        scripts.configure(&root, &configuring)?;
+        configuring.finish(format!("{} packages", wave.len()));
+        database = Database::load(&root)?;
+    }
+    extended_states(&root, &layer.locked.packages)?;
+    finished(&database, &scripts, &root)?;
+    let step = workshop.reporter.step(format!("store {name}"));
+    let origins = Origins::new(&database);
+    let tree = workshop.folder.scan(&pack, &|path| origins.of(path))?;
+    let tree = pack.save(&attribute(tree, &origins)?)?;
+    step.finish(format!("{} files", tree.len()));
+    Ok(tree)
+}
+
+/// Opens all package files side by side and compares them with the lock.
+fn open_packages(layer: &Layer<'_>) -> Result<Vec<Binary>> {
+    let pairs: Vec<(&LockedPackage, &PathBuf)> = layer.locked.packages.iter().zip(layer.debs).collect();
+    pairs
+        .par_iter()
+        .map(|(locked, deb)| {
+            interrupt::check()?;
+            let binary = Binary::open(deb)?;
+            let as_locked = binary.name == locked.name
+                && binary.version == locked.version
+                && binary.architecture == locked.architecture;
+            if as_locked {
+                return Ok(binary);
+            }
+            Err(Error::new(
+                crate::error::Kind::Authenticity,
+                format!(
+                    "{} holds {} {} ({}), the lock says {} {} ({})",
+                    deb.display(),
+                    binary.name,
+                    binary.version,
+                    binary.architecture,
+                    locked.name,
+                    locked.version,
+                    locked.architecture
+                ),
+            ))
+        })
+        .collect()
+}
+
+/// What a lower layer has stays; another version of it is an error.
+fn only_new(packages: Vec<Binary>, database: &Database) -> Result<Vec<Binary>> {
+    let mut new = Vec::new();
+    for binary in packages {
+        match database.find(&binary.name) {
+            None => new.push(binary),
+            Some(known) if known.version == binary.version && known.architecture == binary.architecture => {}
+            Some(known) => {
+                return Err(Error::build(format!(
+                    "package `{}` is in a lower layer in version {}, and here in version {}",
+                    binary.name, known.version, binary.version
+                )));
+            }
+        }
+    }
+    Ok(new)
+}
+
+/// The links of a merged `/usr`, which every supported release has, made before anything is unpacked. Releases whose
+/// base-files ships them find them there; the 32-bit ones of older releases are what their debootstrap makes.
+fn merged_usr(root: &Root) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let real = TreePath::new(format!("usr/{name}")).ok_or_else(|| Error::build("not a path"))?;
+        root.make_folders(&real)?;
+        let link = TreePath::literal(name);
+        rustix::fs::symlinkat(real.as_bytes(), root.parent(&link)?, name).with_context(|| format!("making {link}"))?;
+    }
+    Ok(())
+}
+
+/// Unpacks one wave. In the very first one, scripts can run only when everything is there.
+fn unpack(
+    wave: &[&Binary],
+    first: bool,
+    root: &Root,
+    database: &mut Database,
+    scripts: &Scripts<'_>,
+    step: &Step,
+    folder: &mut Folder,
+) -> Result<()> {
+    if !first {
+        for binary in wave {
+            scripts.preinst(root, binary)?;
+        }
+        // Scripts may have made diversions, overrides and users.
+        *database = Database::load(root)?;
+        root.forget();
+    }
+    let conffiles = if first { Conffiles::InPlace } else { Conffiles::Beside };
+    let mut unpacker = Unpacker::new(root, database, conffiles)?;
+    decompress::in_order(wave, |binary, data| {
+        unpacker.unpack(binary, data)?;
+        step.advance(1);
+        Ok(())
+    })?;
+    for (path, entry) in std::mem::take(&mut unpacker.devices) {
+        folder.record_device(path, entry);
+    }
+    database.save(root)?;
+    if first {
+        for binary in wave {
+            scripts.preinst(root, binary)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which packages came in as dependencies only (apt's `extended_states`); apt writes the architecture of the image
+/// for packages of architecture `all` too.
+fn extended_states(root: &Root, packages: &[LockedPackage]) -> Result<()> {
+    let path = TreePath::literal("var/lib/apt/extended_states");
+    if root.folder(&TreePath::literal("var/lib/apt"))?.is_none() {
+        return Ok(());
+    }
+    let native = packages.iter().map(|package| package.architecture.as_str()).find(|name| *name != "all");
+    let native = native.unwrap_or("all");
+    let mut text = root.read_text(&path)?;
+    for package in packages.iter().filter(|package| package.automatic) {
+        text.push_str(&format!("Package: {}\nArchitecture: {native}\nAuto-Installed: 1\n\n", package.name));
+    }
+    if text.is_empty() { Ok(()) } else { root.write(&path, text.as_bytes(), 0o644) }
+}
+
+fn finished(database: &Database, scripts: &Scripts<'_>, root: &Root) -> Result<()> {
+    let left: Vec<&str> =
+        database.packages().filter(|known| !known.installed).map(|known| known.name.as_str()).collect();
+    if !left.is_empty() {
+        return Err(Error::build(format!("dpkg left packages unconfigured: {}", left.join(", "))));
+    }
+    scripts.audit(root)
+}
+
+/// Tells for every path where it comes from.
+struct Origins {
+    packages: HashMap<TreePath, Origin>,
+    script: Origin,
+}
+
+impl Origins {
+    fn new(database: &Database) -> Self {
+        let mut names: HashMap<String, Origin> = HashMap::new();
+        let packages = database.origins().into_iter().map(|(path, name)| {
+            let origin = names.entry(name).or_insert_with_key(|name| Arc::from(format!("package {name}"))).clone();
+            (path, origin)
+        });
+        Origins { packages: packages.collect(), script: Arc::from(SCRIPT_ORIGIN) }
+    }
+
+    fn of(&self, path: &TreePath) -> Origin {
+        self.packages.get(path).unwrap_or(&self.script).clone()
+    }
+}
+
+/// Paths that packages list through a link (`/lib/x` on a merged `/usr`) lie elsewhere in the Tree.
+fn attribute(mut tree: Tree, origins: &Origins) -> Result<Tree> {
+    let mut moved: Vec<(TreePath, Origin)> = Vec::new();
+    for (path, origin) in &origins.packages {
+        if !tree.contains(path) {
+            moved.push((tree.resolve_parent(path)?, origin.clone()));
+        }
+    }
+    // Two packages with one path: the same one wins on every run.
+    moved.sort();
+    for (path, origin) in moved {
+        if let Some(entry) = tree.get_mut(&path).filter(|entry| *entry.origin == *SCRIPT_ORIGIN) {
+            entry.origin = origin;
+        }
+    }
+    Ok(tree)
+}
