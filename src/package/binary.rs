@@ -149,9 +149,8 @@ fn is_word(value: &str) -> bool {
 
 /// Folded fields are joined; in a relation field, runs of white space become one space, as dpkg writes them.
 fn tidy(name: &str, value: &str) -> String {
-    const RELATIONS: [&str; 9] = [
-        "Replaces", "Provides", "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances",
-    ];
+    const RELATIONS: [&str; 9] =
+        ["Replaces", "Provides", "Depends", "Pre-Depends", "Recommends", "Suggests", "Breaks", "Conflicts", "Enhances"];
     if RELATIONS.iter().any(|field| field.eq_ignore_ascii_case(name)) {
         return value.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches(',').to_string();
     }
@@ -194,7 +193,8 @@ fn interests(text: &str) -> Result<Vec<Interest>> {
 fn is_trigger(name: &str) -> bool {
     let printable = name.bytes().all(|byte| byte.is_ascii_graphic());
     let path = name.starts_with('/') && TreePath::new(name).is_some();
-    printable && (path || !name.contains('/') && !name.starts_with('.') && !matches!(name, "File" | "Unincorp" | "Lock"))
+    printable
+        && (path || !name.contains('/') && !name.starts_with('.') && !matches!(name, "File" | "Unincorp" | "Lock"))
 }
 
 #[cfg(test)]

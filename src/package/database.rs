@@ -314,7 +314,8 @@ fn read_list(root: &Root, info_name: &str) -> Result<Vec<TreePath>> {
 }
 
 fn parse_known(text: &str) -> Result<Known> {
-    let stanza = deb822::stanzas(text).next().ok_or_else(|| Error::build("the status file of the target is damaged"))?;
+    let stanza =
+        deb822::stanzas(text).next().ok_or_else(|| Error::build("the status file of the target is damaged"))?;
     let field = |name: &str| stanza.get(name).unwrap_or_default().to_string();
     let (name, architecture) = (field("Package"), field("Architecture"));
     if !relation::is_name(&name) || architecture.contains('/') {

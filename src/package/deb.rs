@@ -68,7 +68,8 @@ impl Deb {
             let Kind::File(bytes) = entry.kind else { continue };
             let name = entry.name.strip_prefix(b"./").unwrap_or(&entry.name);
             let name = std::str::from_utf8(name).ok().filter(|name| is_control_name(name));
-            let name = name.ok_or_else(|| Error::build("a control file has an impossible name")).with_context(context)?;
+            let name =
+                name.ok_or_else(|| Error::build("a control file has an impossible name")).with_context(context)?;
             files.insert(name.to_string(), ControlFile { bytes: bytes.to_vec(), mode: entry.mode });
         }
         Ok(files)

@@ -124,8 +124,7 @@ impl Root {
         self.clear(parent, path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let making = || format!("making {path} of the target");
-        let handle =
-            rustix::fs::openat(parent, name(path), flags, Mode::from_raw_mode(0o600)).with_context(making)?;
+        let handle = rustix::fs::openat(parent, name(path), flags, Mode::from_raw_mode(0o600)).with_context(making)?;
         rustix::fs::fchmod(&handle, Mode::from_raw_mode(mode.into())).with_context(making)?;
         Ok(File::from(handle))
     }

@@ -70,7 +70,11 @@ impl<'a> Entries<'a> {
         let (mut long_name, mut long_link) = (None, None);
         loop {
             let Some(header) = self.header()? else {
-                return if long_name.is_some() || long_link.is_some() { Err(broken("it ends early")) } else { Ok(None) };
+                return if long_name.is_some() || long_link.is_some() {
+                    Err(broken("it ends early"))
+                } else {
+                    Ok(None)
+                };
             };
             let size = number(&header[124..136])?;
             match header[156] {

@@ -108,11 +108,8 @@ impl<'a> Unpacker<'a> {
             return Ok(());
         }
         let beside = current.conffiles.contains(path) && self.conffiles == Conffiles::Beside;
-        let place = if beside && matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) {
-            aside(&place)?
-        } else {
-            place
-        };
+        let place =
+            if beside && matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) { aside(&place)? } else { place };
         self.put(current, &place, path, entry)
     }
 
@@ -169,13 +166,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn put(
-        &mut self,
-        current: &Current<'_>,
-        place: &TreePath,
-        path: &TreePath,
-        entry: &tar::Entry<'_>,
-    ) -> Result<()> {
+    fn put(&mut self, current: &Current<'_>, place: &TreePath, path: &TreePath, entry: &tar::Entry<'_>) -> Result<()> {
         let parent = self.root.parent(place)?;
         let meta = self.meta(path, entry);
         let making = || format!("making `{place}`");
@@ -210,13 +201,7 @@ impl<'a> Unpacker<'a> {
         rustix::fs::utimensat(&parent, name(place), &times, AtFlags::SYMLINK_NOFOLLOW).with_context(making)
     }
 
-    fn hard_link(
-        &self,
-        current: &Current<'_>,
-        parent: &Rc<OwnedFd>,
-        place: &TreePath,
-        target: &[u8],
-    ) -> Result<()> {
+    fn hard_link(&self, current: &Current<'_>, parent: &Rc<OwnedFd>, place: &TreePath, target: &[u8]) -> Result<()> {
         let target = TreePath::new(target).ok_or_else(|| Error::build("a hard link leaves the root"))?;
         if !current.listed.contains(&target) {
             return Err(Error::build(format!("hard link to `{target}`, which is not in the package before it")));
@@ -268,7 +253,9 @@ impl<'a> Unpacker<'a> {
     /// Scripts and the like under `info/`; sums that the package does not bring are computed, as dpkg does.
     fn control_files(&self, current: &Current<'_>) -> Result<()> {
         self.root.make_folders(&database::at("info")?)?;
-        for (file, content) in current.binary.files.iter().filter(|(file, _)| !matches!(file.as_str(), "control" | "list")) {
+        for (file, content) in
+            current.binary.files.iter().filter(|(file, _)| !matches!(file.as_str(), "control" | "list"))
+        {
             let place = database::at(&format!("info/{}.{file}", current.info_name))?;
             self.root.write(&place, &content.bytes, content.mode & 0o777)?;
         }
@@ -316,7 +303,8 @@ fn set_meta(parent: &OwnedFd, place: &TreePath, meta: &Meta, symlink: bool) -> R
     if symlink {
         return Ok(());
     }
-    rustix::fs::chmodat(parent, name(place), Mode::from_raw_mode(meta.mode.into()), AtFlags::empty()).with_context(setting)
+    rustix::fs::chmodat(parent, name(place), Mode::from_raw_mode(meta.mode.into()), AtFlags::empty())
+        .with_context(setting)
 }
 
 /// Names and numbers of passwd(5) or group(5).

@@ -73,7 +73,9 @@ impl Plan<'_> {
         })?;
         let there = |name: &String| self.database.find(name).is_some();
         let groups = groups.into_iter().filter(|group| !group.iter().any(there));
-        Ok(groups.filter_map(|group| group.iter().find_map(|name| self.providers.get(name)?.first().copied())).collect())
+        Ok(groups
+            .filter_map(|group| group.iter().find_map(|name| self.providers.get(name)?.first().copied()))
+            .collect())
     }
 
     /// Essential packages and everything they need.
