@@ -47,6 +47,7 @@ mod tests {
     const COMMON: &[&str] = &[
         "boot/vmlinuz-6.1",
         "boot/initrd.img-6.1",
+        "etc/kernel/postinst.d/zz-update-grub",
         "usr/lib/grub/i386-pc/kernel.img",
         "usr/lib/grub/i386-pc/boot.img",
         "usr/lib/grub/i386-pc/normal.mod",
@@ -134,7 +135,7 @@ mod tests {
         };
         let no_kernel = fails(&[&COMMON[2..], DEBIAN].concat());
         assert!(no_kernel.to_string().contains("no kernel"), "{no_kernel}");
-        let no_bios = fails(&[&COMMON[..2], DEBIAN].concat());
+        let no_bios = fails(&[&COMMON[..3], DEBIAN].concat());
         assert!(no_bios.to_string().contains("`grub-pc-bin` is not installed"), "{no_bios}");
         let no_efi = fails(COMMON);
         assert!(no_efi.to_string().contains("`grub-efi-amd64-bin` is not installed"), "{no_efi}");

@@ -136,6 +136,14 @@ fn check_packages(tree: &Tree, layout: &Layout) -> Result<()> {
     if layout.esp().is_some() && !Platform::Efi.installed(tree) && efi::SignedChain::find(tree)?.is_none() {
         return missing("UEFI boot", Platform::Efi.package(), "esp");
     }
+    // It brings update-grub and the hook that runs it when a kernel comes or goes in the running node.
+    if !tree.contains(&TreePath::literal("etc/kernel/postinst.d/zz-update-grub")) {
+        return Err(Error::new(
+            ErrorKind::Documents,
+            "`grub2-common` is not installed: a new kernel would never get into the boot menu",
+        )
+        .hint("add `grub2-common` to `software.packages`"));
+    }
     if layout.bios_boot().is_none() && layout.esp().is_none() {
         return Err(Error::new(
             ErrorKind::Documents,

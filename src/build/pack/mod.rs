@@ -42,6 +42,17 @@ pub struct Request<'a> {
     pub reporter: &'a Reporter,
 }
 
+/// How many bytes the scratch folder needs at most: every file once unpacked and once in a file system, and the tools.
+pub fn scratch_need(tree: &Tree) -> u64 {
+    const TOOLS: u64 = 256 << 20;
+    let size = |entry: &Entry| match &entry.kind {
+        Kind::File(content) => content.size(),
+        _ => 0,
+    };
+    let files = tree.iter().fold(0u64, |sum, (_, entry)| sum.saturating_add(size(entry)));
+    files.saturating_mul(2).saturating_add(TOOLS)
+}
+
 /// From Tree to files: [`disk`], then every output from the same disk.
 pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<()> {
     let disk = disk(request)?;
