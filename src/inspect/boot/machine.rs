@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -103,11 +103,11 @@ impl Prepared {
             .context("creating a temporary folder for the overlay")?;
         let overlay = scratch.path().join("overlay.qcow2");
         make_overlay(image, file, &overlay, options.disk_size)?;
-        let seed_dir = scratch.path().join("seed");
-        seed.write(&seed_dir)?;
+        let seed_disk = scratch.path().join("seed.img");
+        seed.write(&seed_disk)?;
         let ovmf = options.firmware.ovmf()?.map(|ovmf| copy_variables(ovmf, scratch.path())).transpose()?;
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(&overlay, &seed_dir, ovmf.as_ref(), options));
+        command.args(arguments(&overlay, &seed_disk, ovmf.as_ref(), options));
         Ok(Prepared { command, scratch })
     }
 
@@ -217,7 +217,7 @@ fn arguments(overlay: &Path, seed: &Path, ovmf: Option<&Ovmf>, options: &Options
         disk(json!({ "driver": "raw", "node-name": "variables", "file": file(&ovmf.variables) }));
     }
     disk(json!({ "driver": "qcow2", "node-name": "disk", "discard": "unmap", "file": file(overlay) }));
-    disk(json!({ "driver": "vvfat", "node-name": "seed", "dir": text(seed), "label": "CIDATA", "read-only": true }));
+    disk(json!({ "driver": "raw", "node-name": "seed", "read-only": true, "file": file(seed) }));
     add("-device", "virtio-blk-pci,drive=disk,bootindex=1".into());
     add("-device", "virtio-blk-pci,drive=seed".into());
     let forward = options.ssh_port.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
@@ -229,12 +229,8 @@ fn arguments(overlay: &Path, seed: &Path, ovmf: Option<&Ovmf>, options: &Options
 }
 
 fn file(path: &Path) -> Value {
-    json!({ "driver": "file", "filename": text(path) })
-}
-
-/// QEMU takes JSON, which has no other strings than Unicode.
-fn text(path: &Path) -> String {
-    PathBuf::from(path).to_string_lossy().into_owned()
+    // QEMU takes JSON, which has no other strings than Unicode.
+    json!({ "driver": "file", "filename": path.to_string_lossy() })
 }
 
 #[cfg(test)]

@@ -5,11 +5,20 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::format::disk::DiskImage;
+use crate::format::fat::{self, FatType};
+use crate::format::raw;
+use crate::tree::{Meta, Mtime, Origin, Tree, TreePath};
+
+/// FAT16 has 4085 clusters at least; this is the smallest round size with room for them. The file is sparse.
+const DISK_BYTES: u64 = 16 << 20;
 
 /// A name for the machine, and a user who may become root without a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +73,36 @@ impl Seed {
         format!("{}\n", json!({ "instance-id": id, "local-hostname": self.hostname }))
     }
 
-    /// Writes the files of the seed into a folder that only the owner can read.
-    pub fn write(&self, dir: &Path) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new().mode(0o700).create(dir).with_context(|| format!("creating {}", dir.display()))?;
+    /// The seed disk: one FAT file system, without partitions.
+    pub fn disk(&self) -> Result<DiskImage> {
+        let mut tree = Tree::new();
+        let origin: Origin = Arc::from("seed");
         for (name, text) in [("user-data", self.user_data()), ("meta-data", self.meta_data())] {
-            let file = dir.join(name);
-            std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+            tree.write_file(&path(name)?, text, Meta::root(0o600), &origin)?;
         }
-        Ok(())
+        fat::make(
+            &tree,
+            &fat::Options {
+                size: DISK_BYTES,
+                fat_type: FatType::Fat16,
+                volume_id: 0x1B5E_ED00,
+                label: "CIDATA".into(),
+                hidden_sectors: 0,
+                latest: Mtime::default(),
+            },
+        )
     }
+
+    /// Writes the disk to a file that only the owner can read.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let context = || format!("writing {}", path.display());
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path).with_context(context)?;
+        raw::write(&self.disk()?, &file, &|_| {}).with_context(context)
+    }
+}
+
+fn path(name: &str) -> Result<TreePath> {
+    TreePath::new(name).ok_or_else(|| Error::build(format!("`{name}` is not a path")))
 }
 
 /// Sixteen letters and digits that are hard to mix up, from the kernel's random numbers: 80 bits.
@@ -121,5 +150,20 @@ mod tests {
         let (one, two) = (random_password().unwrap(), random_password().unwrap());
         assert_eq!(one.len(), 16);
         assert_ne!(one, two);
+    }
+
+    #[test]
+    fn the_disk_is_read_by_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("seed.img");
+        seed().write(&file).unwrap();
+        let read = std::process::Command::new("mtype").arg("-i").arg(&file).arg("::user-data").output();
+        let Ok(read) = read else {
+            println!("skipped: mtools is not installed");
+            return;
+        };
+        assert_eq!(String::from_utf8(read.stdout).unwrap(), seed().user_data());
+        let label = std::process::Command::new("mlabel").arg("-s").arg("-i").arg(&file).arg("::").output().unwrap();
+        assert!(String::from_utf8(label.stdout).unwrap().contains("CIDATA"));
     }
 }

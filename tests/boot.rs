@@ -1,0 +1,169 @@
+//! Built images, booted in QEMU: what the documents declare must be in force in the running machine.
+//!
+//! `IMAGEBUILDER_BOOT_IMAGES=out cargo test --test boot` takes the images of `make IMAGE_TYPE=qcow cut_image`; without
+//! it every test here is shown as ignored. Emulated (no /dev/kvm), so the same everywhere; minutes per boot. Logs of
+//! the serial lines go to the same folder.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use imagebuilder::inspect::boot::machine::{ImageFile, Prepared};
+use imagebuilder::inspect::boot::{Console, Firmware, Options, Seed, checks, seed};
+use imagebuilder::plan::{self, Intent, meta};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+const VARIABLE: &str = "IMAGEBUILDER_BOOT_IMAGES";
+const LOGIN: Duration = Duration::from_secs(900);
+const COMMAND: Duration = Duration::from_secs(120);
+const CASES: [(&str, &str, Firmware); 4] = [
+    ("control-plane", "bios", Firmware::Bios),
+    ("control-plane", "uefi", Firmware::Uefi),
+    ("control-plane", "uefi-secure", Firmware::UefiSecure),
+    ("data-plane", "bios", Firmware::Bios),
+];
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let images = std::env::var_os(VARIABLE).map(PathBuf::from);
+    if images.is_none() {
+        println!("skipped: {VARIABLE} does not name a folder with built images");
+    }
+    let trials = CASES.map(|(role, firmware_name, firmware)| {
+        let images = images.clone();
+        let ignored = images.is_none();
+        let test = move || boot(&images.unwrap_or_default(), role, firmware_name, firmware);
+        Trial::test(format!("{role} {firmware_name}"), test).with_ignored_flag(ignored)
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+fn boot(images: &Path, role: &str, firmware_name: &str, firmware: Firmware) -> Result<(), Failed> {
+    let image = images.join(format!("{role}.qcow2"));
+    let before = std::fs::metadata(&image)?.modified()?;
+    let distro = std::env::var("DISTRO").unwrap_or_else(|_| "debian_bookworm".into());
+    let intent = plan::load_bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config"), role, &distro)?;
+    let seed = Seed {
+        hostname: format!("{role}-{firmware_name}"),
+        user: "operator".into(),
+        password: Some(seed::random_password()?),
+        ssh_keys: Vec::new(),
+    };
+    let size = ImageFile::examine(&image)?.virtual_size + (5 << 30);
+    let options = Options { firmware, disk_size: Some(size), ..Options::default() };
+    let mut log = std::fs::File::create(images.join(format!("{role}-{firmware_name}.log")))?;
+    let mut machine = Prepared::new(&image, &seed, &options)?.start(move |bytes| {
+        let _ = log.write_all(bytes);
+    })?;
+    let console = &mut machine.console;
+    let result = log_in_and_look(console, &seed, &intent, firmware);
+    if let Err(failed) = result {
+        // What was going on, while the machine can still tell.
+        let mut text = failed.message().unwrap_or_default().to_owned();
+        for command in ["systemctl --failed --plain --no-legend", "journalctl -b -p warning --no-pager | tail -n 40"] {
+            if let Ok(result) = console.run(command, COMMAND) {
+                text.push_str(&format!("\n$ {command}\n{}", result.output));
+            }
+        }
+        return Err(text.into());
+    }
+    drop(machine);
+    expect("the image file was not touched", std::fs::metadata(&image)?.modified()? == before, "")?;
+    Ok(())
+}
+
+fn log_in_and_look(console: &mut Console, seed: &Seed, intent: &Intent, firmware: Firmware) -> Result<(), Failed> {
+    let password = seed.password.as_deref().unwrap_or_default();
+    console.log_in(&seed.user, password, LOGIN).map_err(said)?;
+    for outcome in checks::run(console, seed, &[], &mut |_| {}).map_err(said)? {
+        expect(&outcome.name, outcome.passed, &outcome.output)?;
+    }
+    sysctls(console, intent)?;
+    modules(console, intent)?;
+    command_line(console, intent)?;
+    account_of_itself(console, intent)?;
+    started_by(console, firmware)
+}
+
+/// The message with the last words of the machine.
+fn said(error: imagebuilder::error::Error) -> Failed {
+    format!("{error}\n{}", error.rendered_snippet().unwrap_or_default()).into()
+}
+
+fn expect(what: &str, holds: bool, output: &str) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(format!("{what}: {output}").into()) }
+}
+
+fn ask(console: &mut Console, command: &str) -> Result<String, Failed> {
+    let result = console.run(command, COMMAND).map_err(said)?;
+    expect(command, result.status == 0, &result.output)?;
+    Ok(result.output.trim().to_owned())
+}
+
+/// Blanks and tabs count the same: the kernel prints `4096 131072 6291456` with tabs.
+fn squeeze(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn sysctls(console: &mut Console, intent: &Intent) -> Result<(), Failed> {
+    let sysctl = &intent.params.kernel.sysctl;
+    expect("the documents declare sysctls", !sysctl.is_empty(), "")?;
+    for (key, value) in sysctl {
+        let found = ask(console, &format!("sysctl -n {key}"))?;
+        expect(key, squeeze(&found) == squeeze(&value.to_string()), &format!("is {found}, declared {value}"))?;
+    }
+    Ok(())
+}
+
+fn modules(console: &mut Console, intent: &Intent) -> Result<(), Failed> {
+    for (name, module) in &intent.params.kernel.modules {
+        if module.load.unwrap_or(!module.blacklist) {
+            ask(console, &format!("test -d /sys/module/{}", name.replace('-', "_")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every argument, in the declared order; what huge pages and isolated CPUs ask for is in force.
+fn command_line(console: &mut Console, intent: &Intent) -> Result<(), Failed> {
+    let line = ask(console, "cat /proc/cmdline")?;
+    let mut words = line.split_whitespace();
+    let mut value_of = std::collections::BTreeMap::new();
+    for argument in &intent.params.kernel.command_line {
+        let value = argument.value.as_ref().map(ToString::to_string);
+        let word = value.iter().fold(argument.name.clone(), |name, value| format!("{name}={value}"));
+        expect(&format!("`{word}` on the kernel command line, in order"), words.any(|found| found == word), &line)?;
+        value_of.insert(argument.name.as_str(), value.unwrap_or_default());
+    }
+    if let Some(count) = value_of.get("hugepages") {
+        let found = ask(console, "cat /proc/sys/vm/nr_hugepages")?;
+        expect("huge pages", found == *count, &format!("{found} of {count}"))?;
+    }
+    if let Some(cpus) = value_of.get("isolcpus") {
+        let found = ask(console, "cat /sys/devices/system/cpu/isolated")?;
+        expect("isolated CPUs", found == *cpus, &found)?;
+    }
+    Ok(())
+}
+
+/// `/etc/imagebuilder/meta` can be read by everybody and names the image.
+fn account_of_itself(console: &mut Console, intent: &Intent) -> Result<(), Failed> {
+    let text = ask(console, "runuser -u nobody -- base64 -w 0 /etc/imagebuilder/meta")?;
+    let bytes = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text.as_bytes())?;
+    let parsed = meta::parse(&bytes)?;
+    let name = parsed.header.get("name").map(|name| name.trim_matches('"')).unwrap_or_default();
+    expect("the name in /etc/imagebuilder/meta", name == intent.image, name)
+}
+
+fn started_by(console: &mut Console, firmware: Firmware) -> Result<(), Failed> {
+    match firmware {
+        Firmware::Bios => ask(console, "test ! -e /sys/firmware/efi").map(drop),
+        Firmware::Uefi => ask(console, "test -e /sys/firmware/efi").map(drop),
+        Firmware::UefiSecure => {
+            // Four bytes of attributes, then the value (UEFI specification, section 3.3).
+            let variable = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+            let found = squeeze(&ask(console, &format!("od -An -t u1 -j 4 -N 1 {variable}"))?);
+            expect("Secure Boot is on", found == "1", &found)
+        }
+    }
+}
