@@ -193,7 +193,10 @@ impl<'a> Run<'a> {
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = self.scalar_tag(tag.as_deref(), span)?;
-                let scalar = Scalar { text: text.into_owned(), style: style_of(style), tag };
+                // A value that is not there arrives as `~`.
+                let absent = style == ScalarStyle::Plain && span.is_empty();
+                let text = if absent { String::new() } else { text.into_owned() };
+                let scalar = Scalar { text, style: style_of(style), tag };
                 (Node::new(Value::Scalar(scalar), Origin::new(self.position(span))), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {

@@ -6,7 +6,7 @@
 use std::path::{Component as Part, Path, PathBuf};
 
 use super::kustomization::{File, Role};
-use super::resource::{Resource, Resources, from_documents};
+use super::resource::{Resource, Resources, from_documents, settle_annotations};
 use super::{Options, patch, replacement};
 use crate::document::{Diagnostic, Loaded, Loader, Node, nearest};
 use crate::error::{Context, Error, Result};
@@ -73,12 +73,13 @@ impl<'a> Builder<'a> {
         }
         self.open.push(place.real.clone());
         let mut resources = start;
+        let mut added = Vec::new();
         for field in ["resources", "bases"] {
             for entry in entries(&file, field) {
-                let added = self.resource(place, entry)?;
-                resources.append(added)?;
+                added.extend(self.resource(place, entry)?);
             }
         }
+        resources.append(added)?;
         for entry in entries(&file, "components") {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
@@ -98,7 +99,9 @@ impl<'a> Builder<'a> {
             self.check_cycle(&inner, entry)?;
             return Ok(self.folder(&inner, (entry, Role::Kustomization), Resources::default())?.0);
         }
-        from_documents(place.load(entry)?.documents)
+        let mut resources = from_documents(place.load(entry)?.documents)?;
+        resources.iter_mut().try_for_each(|resource| settle_annotations(&mut resource.node))?;
+        Ok(resources)
     }
 
     fn check_cycle(&self, inner: &Place, entry: &Node) -> Result<()> {

@@ -4,8 +4,8 @@
 //! kustomize does for all kinds that are not Kubernetes' own. `$patch: delete | replace | merge` are known.
 
 use super::identity::Id;
-use crate::document::{Change, ChangeKind, Diagnostic, Mapping, Node, Position, Value};
-use crate::error::Result;
+use crate::document::{Change, ChangeKind, Diagnostic, Entry, Mapping, Node, Position, Value};
+use crate::error::{Error, Result};
 
 const DIRECTIVE: &str = "$patch";
 
@@ -60,9 +60,8 @@ impl Merge<'_> {
         match (&mut target.value, &patch.value) {
             (Value::Mapping(into), Value::Mapping(from)) => self.mapping(into, from),
             (Value::Sequence(_), Value::Sequence(items)) => {
-                if self.keyed_lists && items.iter().any(|item| item.as_mapping().is_some()) {
-                    let message = "merging lists of objects of built-in Kubernetes kinds is not supported yet";
-                    return Err(Diagnostic::on(patch, message).hint("use a JSON patch for this list").into());
+                if self.keyed_lists && (items.is_empty() || items.iter().any(|item| item.as_mapping().is_some())) {
+                    return Err(keyed_list(patch));
                 }
                 self.replace(target, patch);
                 Ok(())
@@ -84,6 +83,9 @@ impl Merge<'_> {
             if entry.value.is_null() {
                 into.remove(key);
                 continue;
+            }
+            if self.keyed_lists && key == "finalizers" {
+                return Err(keyed_list(&entry.value));
             }
             match (directive(&entry.value)?, into.get_mut(key)) {
                 (Directive::Delete, _) => {
@@ -120,6 +122,12 @@ impl Merge<'_> {
     }
 }
 
+fn keyed_list(patch: &Node) -> Error {
+    Diagnostic::on(patch, "merging this list of a built-in Kubernetes kind is not supported yet")
+        .hint("use a JSON patch for it")
+        .into()
+}
+
 fn directive(patch: &Node) -> Result<Directive> {
     let Some(value) = patch.get(DIRECTIVE) else { return Ok(Directive::Merge) };
     match value.text() {
@@ -138,7 +146,7 @@ fn clean(patch: &Node) -> Node {
         Value::Mapping(mapping) => Value::Mapping(Mapping {
             entries: (mapping.entries.iter())
                 .filter(|entry| !entry.value.is_null() && entry.key.text != DIRECTIVE)
-                .map(|entry| crate::document::Entry { key: entry.key.clone(), value: clean(&entry.value) })
+                .map(|entry| Entry { key: entry.key.clone(), value: clean(&entry.value) })
                 .collect(),
         }),
         other => other.clone(),

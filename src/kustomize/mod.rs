@@ -2,7 +2,9 @@
 //! value still knowing which line and which overlay set it.
 //!
 //! Owns: [`build`], [`render`], [`Options`]. Uses document, report, error. Behaviour follows kustomize 5 (official
-//! builds); what is not supported yet is refused with its position, never ignored. The order of work in a folder is
+//! builds); what is not supported yet is refused with its position, never ignored. Stricter than kustomize on purpose:
+//! remote resources, a replacement of text by a mapping (kustomize empties the field) or below a null (it does
+//! nothing), a JSON patch that copies what is not there. The order of work in a folder is
 //! in `folder.rs`; each transformer has a file of its own.
 
 mod fieldpath;
@@ -45,6 +47,7 @@ pub fn build_generated(dir: &Path, kustomization: &str, options: &Options) -> Re
 
 fn finish(mut resources: Vec<resource::Resource>) -> Vec<Node> {
     resources.retain(|resource| !resource.is_local());
+    resources.iter_mut().try_for_each(|resource| resource::settle_annotations(&mut resource.node))?;
     order::legacy(&mut resources);
     resources.into_iter().map(|resource| resource.node).collect()
 }

@@ -12,13 +12,19 @@ use crate::document::{Diagnostic, Loader, Node, Position};
 use crate::error::Result;
 
 pub fn apply_all(file: &File, place: &Place, resources: &mut Resources) -> Result<()> {
+    let mut found = 0;
     for index in 0..file.typed.patches_strategic_merge.len() {
         let entry = file.entry("patchesStrategicMerge", index);
         let documents = match entry.text() {
             Some(text) if text.contains('\n') => Loader::default().inline(entry)?.documents,
             _ => place.load(entry)?.documents,
         };
+        found += documents.len();
         merge_untargeted(&documents, &entry.origin.at, resources)?;
+    }
+    if found == 0 && !file.typed.patches_strategic_merge.is_empty() {
+        let entry = file.entry("patchesStrategicMerge", 0);
+        return Err(Diagnostic::on(entry, "these patches hold no documents").into());
     }
     for (index, typed) in file.typed.patches.iter().enumerate() {
         apply(file.entry("patches", index), typed, false, place, resources)?;

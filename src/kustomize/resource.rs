@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use super::identity::Id;
-use crate::document::{Diagnostic, Node, Resolved, Value, resolve, suggestion};
+use crate::document::{Diagnostic, Node, Resolved, Tag, Value, resolve, suggestion};
 use crate::error::Result;
 
 /// One object and who it has been.
@@ -117,6 +117,33 @@ fn unpack(mut node: Node, into: &mut Vec<Resource>) -> Result<()> {
     }
     check(&node, true)?;
     into.push(Resource { node, earlier: Vec::new() });
+    Ok(())
+}
+
+/// Annotations are text, whatever they look like, and empty ones are left out: kustomize reads and writes them as a
+/// map of strings. (Labels it leaves alone.)
+pub fn settle_annotations(node: &mut Node) -> Result<()> {
+    let Some(metadata) = node.as_mapping_mut().and_then(|object| object.get_mut("metadata")) else { return Ok(()) };
+    let Some(metadata) = metadata.as_mapping_mut() else { return Ok(()) };
+    let Some(annotations) = metadata.get_mut("annotations") else { return Ok(()) };
+    let empty = annotations.is_null() || annotations.as_mapping().is_some_and(|map| map.is_empty());
+    if empty {
+        metadata.remove("annotations");
+        return Ok(());
+    }
+    let found = annotations.describe();
+    let Some(mapping) = annotations.as_mapping_mut() else {
+        return Err(Diagnostic::on(annotations, format!("annotations must be a mapping, found {found}")).into());
+    };
+    for entry in &mut mapping.entries {
+        match &mut entry.value.value {
+            Value::Scalar(scalar) => scalar.tag = Some(Tag::Str),
+            _ => {
+                let message = format!("annotation `{}` must be text, found {}", entry.key.text, entry.value.describe());
+                return Err(Diagnostic::on(&entry.value, message).into());
+            }
+        }
+    }
     Ok(())
 }
 
