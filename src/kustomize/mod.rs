@@ -37,19 +37,19 @@ pub struct Options {
 
 /// Builds a folder: all its documents, patched and ordered.
 pub fn build(dir: &Path, options: &Options) -> Result<Vec<Node>> {
-    Ok(finish(folder::Builder::new(options).root(dir)?))
+    finish(folder::Builder::new(options).root(dir)?)
 }
 
 /// Builds a kustomization given as text, as if it lay in `dir`.
 pub fn build_generated(dir: &Path, kustomization: &str, options: &Options) -> Result<Vec<Node>> {
-    Ok(finish(folder::Builder::new(options).generated(dir, kustomization)?))
+    finish(folder::Builder::new(options).generated(dir, kustomization)?)
 }
 
-fn finish(mut resources: Vec<resource::Resource>) -> Vec<Node> {
+fn finish(mut resources: Vec<resource::Resource>) -> Result<Vec<Node>> {
     resources.retain(|resource| !resource.is_local());
     resources.iter_mut().try_for_each(|resource| resource::settle_annotations(&mut resource.node))?;
     order::legacy(&mut resources);
-    resources.into_iter().map(|resource| resource.node).collect()
+    Ok(resources.into_iter().map(|resource| resource.node).collect())
 }
 
 /// Builds a folder and writes it as kustomize does.
