@@ -26,6 +26,11 @@ pub fn stanzas(text: &str) -> impl Iterator<Item = Stanza<'_>> {
 }
 
 impl<'a> Stanza<'a> {
+    /// As written, without the empty line after it.
+    pub fn text(self) -> &'a str {
+        self.0
+    }
+
     /// Name and value of each field in order. A value spans its continuation lines as written; white space around
     /// it is left out. Lines that are no field are skipped.
     pub fn fields(self) -> impl Iterator<Item = (&'a str, &'a str)> {

@@ -24,8 +24,8 @@ pub struct Release {
     pub by_hash: bool,
     /// apt's pin priority for everything in the suite: 500, or less for suites like backports.
     pub default_pin: i32,
-    /// Packages of architecture `all` are in the index of each architecture.
-    pub all_in_each: bool,
+    /// Packages of architecture `all` have an index of their own; else they are in that of each architecture.
+    pub separate_all: bool,
     /// Path below the suite -> size and digest.
     pub files: BTreeMap<String, (u64, Digest)>,
 }
@@ -36,6 +36,7 @@ impl Release {
         let stanza = stanzas(text).next().ok_or_else(|| wrong("it is empty"))?;
         let field = |name| stanza.get(name).unwrap_or_default();
         let yes = |name| field(name).eq_ignore_ascii_case("yes");
+        let has = |name, wanted| field(name).split_whitespace().any(|word| word == wanted);
         let date_text = field("Date").to_owned();
         let date = parse_date(&date_text).ok_or_else(|| wrong(format!("`Date: {date_text}` is not a date")))?;
         let valid_until = match stanza.get("Valid-Until") {
@@ -55,7 +56,7 @@ impl Release {
                 (true, false) => 1,
                 (true, true) => 100,
             },
-            all_in_each: field("No-Support-for-Architecture-all").split_whitespace().any(|word| word == "Packages"),
+            separate_all: has("Architectures", "all") && !has("No-Support-for-Architecture-all", "Packages"),
             files: files(stanza)?,
         })
     }
@@ -63,7 +64,9 @@ impl Release {
     /// Whether this is the suite that was asked for, and whether it may be used now.
     pub fn check(&self, suite: &str, now: i64) -> Result<()> {
         let flat = suite.ends_with('/');
-        if !flat && self.suite != suite && self.codename != suite {
+        // `focal-updates` has `Codename: focal`, and is not `focal` all the same.
+        let pocket = self.suite.strip_prefix(suite).is_some_and(|rest| rest.starts_with('-'));
+        if !flat && self.suite != suite && (self.codename != suite || pocket) {
             return Err(Error::new(
                 Kind::Authenticity,
                 format!("suite `{suite}` was asked for, the index is for `{}` (`{}`)", self.suite, self.codename),
@@ -134,7 +137,9 @@ mod tests {
         assert_eq!(release.date, 1_783_764_997);
         assert_eq!(release.valid_until, Some(1_783_764_997 + 7 * 86400));
         assert_eq!(release.components, ["main", "contrib"]);
-        assert!(release.by_hash && release.all_in_each);
+        assert!(release.by_hash && !release.separate_all);
+        let separate = TEXT.replace("No-Support-for-Architecture-all: Packages", "Architectures: amd64 all");
+        assert!(Release::parse(&separate).unwrap().separate_all);
         assert_eq!(release.files["main/binary-amd64/Packages.xz"], (12, Digest::of(b"")));
         assert_eq!(release.default_pin, 500);
         let backports = TEXT.replace("Acquire", "NotAutomatic: yes\nButAutomaticUpgrades: yes\nAcquire");
@@ -147,6 +152,8 @@ mod tests {
         let date = release.date;
         assert!(release.check("bookworm", date).is_ok());
         assert!(release.check("oldstable", date).is_ok());
+        let pocket = Release::parse(&TEXT.replace("oldstable", "bookworm-updates")).unwrap();
+        assert!(pocket.check("bookworm", date).is_err() && pocket.check("bookworm-updates", date).is_ok());
         for (suite, now, words) in [
             ("trixie", date, "asked for, the index is for `oldstable` (`bookworm`)"),
             ("bookworm", date + 8 * 86400, "has expired"),

@@ -124,7 +124,7 @@ fn folders(repository: &Repository, release: &Release, architecture: &str) -> Re
         }
         folders.push(format!("{component}/binary-{architecture}/"));
         let all = format!("{component}/binary-all/");
-        if !release.all_in_each && choose(release, &all).is_some() {
+        if release.separate_all && choose(release, &all).is_some() {
             folders.push(all);
         }
     }
