@@ -308,4 +308,70 @@ mod tests {
         );
         assert!(Keyring::load(&format!("{ARMOR}\n\nnonsense\n")).is_err());
     }
+
+    const JULY: i64 = 1_719_792_000; // 2024-07-01, when the messages were signed
+    const KEY: &str = include_str!("../../tests/cases/keyring/key.asc");
+    const GOOD: &str = include_str!("../../tests/cases/keyring/good.asc");
+    const DAY: i64 = 86_400;
+
+    fn reason(keyring: &str, message: &str, now: i64) -> String {
+        let error = Keyring::load(keyring).unwrap().verify(message, now).unwrap_err();
+        assert_eq!(error.kind(), Kind::Authenticity);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_good_signature_gives_the_signed_text_and_nothing_else() {
+        let verified = Keyring::load(KEY).unwrap().verify(GOOD, JULY).unwrap();
+        assert_eq!(verified.signed_by, "C538D3467F3790501166CB41D2AE850C9C4F2B78");
+        // Dashes are unescaped; blanks at line ends are not part of what is signed.
+        let expected = "Suite: test\nDate: Mon, 01 Jul 2024 00:00:00 UTC\n- dashes stay\ntrailing";
+        assert_eq!(verified.text.trim_end(), expected);
+        for around in [format!("Suite: forged\n\n{GOOD}"), format!("{GOOD}\nSuite: forged\n")] {
+            match Keyring::load(KEY).unwrap().verify(&around, JULY) {
+                Ok(verified) => assert_eq!(verified.text.trim_end(), expected),
+                Err(error) => assert_eq!(error.kind(), Kind::Authenticity),
+            }
+        }
+    }
+
+    #[test]
+    fn signatures_that_do_not_count() {
+        let tampered = GOOD.replace("Suite: test", "Suite: tesT");
+        assert!(reason(KEY, &tampered, JULY).contains("the text does not match the signature of C538D346"));
+        assert!(reason(KEY, &GOOD.replace("BEGIN PGP SIGNED", "BEGIN PGP"), JULY).contains("not a clear-signed text"));
+        assert!(reason(KEY, GOOD, JULY - 2 * DAY).contains("from the future"));
+        let sha1 = include_str!("../../tests/cases/keyring/sha1.asc");
+        assert!(reason(KEY, sha1, JULY).contains("a hash that is not safe"));
+        let short = include_str!("../../tests/cases/keyring/short-lived.asc");
+        assert!(Keyring::load(KEY).unwrap().verify(short, JULY + 9 * DAY).is_ok());
+        assert!(reason(KEY, short, JULY + 11 * DAY).contains("the signature has expired"));
+    }
+
+    #[test]
+    fn keys_that_do_not_count() {
+        let other = include_str!("../../tests/cases/keyring/key-other.asc");
+        assert!(reason(other, GOOD, JULY).contains("signed by C538D3467F3790501166CB41D2AE850C9C4F2B78, which is not in it"));
+        let revoked = include_str!("../../tests/cases/keyring/key-revoked.asc");
+        assert!(reason(revoked, GOOD, JULY).contains("key E51B1A557FA836687E217602E249D1C144404654 is revoked"));
+        let revoked = include_str!("../../tests/cases/keyring/key-subkey-revoked.asc");
+        assert!(reason(revoked, GOOD, JULY).contains("key C538D3467F3790501166CB41D2AE850C9C4F2B78 is revoked"));
+        let expired = include_str!("../../tests/cases/keyring/key-subkey-expired.asc");
+        assert!(reason(expired, GOOD, JULY).contains("key C538D3467F3790501166CB41D2AE850C9C4F2B78 has expired"));
+        // Two blocks in one text: the second one counts as well.
+        assert!(Keyring::load(&format!("{other}\n{KEY}")).unwrap().verify(GOOD, JULY).is_ok());
+    }
+
+    #[test]
+    fn a_real_index_by_the_shipped_keyring() {
+        let packed = include_bytes!("../../tests/cases/keyring/debian-security.InRelease.xz");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut liblzma::read::XzDecoder::new(&packed[..]), &mut text).unwrap();
+        let november = 1_795_000_000;
+        let verified = Keyring::load("debian-archive").unwrap().verify(&text, november).unwrap();
+        assert!(verified.text.contains("Codename: bookworm-security"));
+        assert!(reason("ubuntu-archive", &text, november).contains("which is not in it"));
+        assert!(reason("debian-archive", &text, november + 30 * 365 * DAY).contains("has expired"));
+        assert!(reason("debian-archive", &text.replace("bookworm", "bookw0rm"), november).contains("does not match"));
+    }
 }

@@ -108,13 +108,15 @@ fn last_part(component: &str) -> String {
     component.rsplit('/').next().unwrap_or(component).to_owned()
 }
 
-/// RFC 2822, in UTC as archives write it: `Sat, 11 Jul 2026 10:16:37 UTC`.
+/// RFC 2822, in UTC as archives write it: `Sat, 11 Jul 2026 10:16:37 UTC`; Ubuntu's leave out the zero of ` 1:56:24`.
 fn parse_date(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let numeric = match text.strip_suffix("UTC").or_else(|| text.strip_suffix("GMT")) {
-        Some(start) => format!("{start}+0000"),
-        None => text.to_owned(),
+    let word = |word: &str| match word {
+        "UTC" | "GMT" => "+0000".to_owned(),
+        short if short.find(':') == Some(1) => format!("0{short}"),
+        other => other.to_owned(),
     };
+    let numeric: Vec<String> = text.split_whitespace().map(word).collect();
+    let numeric = numeric.join(" ");
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&numeric).ok().map(jiff::Timestamp::as_second)
 }
 
@@ -142,6 +144,8 @@ mod tests {
         assert!(Release::parse(&separate).unwrap().separate_all);
         assert_eq!(release.files["main/binary-amd64/Packages.xz"], (12, Digest::of(b"")));
         assert_eq!(release.default_pin, 500);
+        let short = Release::parse(&TEXT.replace(" 10:16:37 UTC", "  1:16:37 UTC")).unwrap();
+        assert_eq!(short.date, release.date - 9 * 3600);
         let backports = TEXT.replace("Acquire", "NotAutomatic: yes\nButAutomaticUpgrades: yes\nAcquire");
         assert_eq!(Release::parse(&backports).unwrap().default_pin, 100);
     }
