@@ -131,7 +131,12 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
     let Some(file) = file else { return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") };
     let body = &file[start.min(file.len())..];
     if start > 0 {
-        write!(stream, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{}\r\n", file.len() - 1, file.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{}\r\n",
+            file.len() - 1,
+            file.len()
+        )?;
     } else {
         write!(stream, "HTTP/1.1 200 OK\r\n")?;
     }
@@ -200,7 +205,9 @@ fn date(seconds: i64) -> String {
 
 /// A "package": the head of an ar archive with a time stamp, then filling.
 fn deb(name: &str, stamp: i64) -> Vec<u8> {
-    let mut bytes = format!("!<arch>\n{:<16}{stamp:<12}{:<6}{:<6}{:<8}{:<10}`\n2.0\n", "debian-binary", 0, 0, 100644, 4).into_bytes();
+    let mut bytes =
+        format!("!<arch>\n{:<16}{stamp:<12}{:<6}{:<6}{:<8}{:<10}`\n2.0\n", "debian-binary", 0, 0, 100644, 4)
+            .into_bytes();
     while bytes.len() < 300_000 {
         bytes.extend_from_slice(format!("{name} {}\n", bytes.len()).as_bytes());
     }
@@ -224,7 +231,8 @@ impl Suite {
         }
         let mut packed = Vec::new();
         std::io::Read::read_to_end(&mut liblzma::read::XzEncoder::new(packages.as_bytes(), 1), &mut packed).unwrap();
-        let mut release = format!("Suite: {}\nCodename: code\nComponents: main\nDate: {}\n", self.name, date(self.date));
+        let mut release =
+            format!("Suite: {}\nCodename: code\nComponents: main\nDate: {}\n", self.name, date(self.date));
         if let Some(until) = self.valid_until {
             release += &format!("Valid-Until: {}\n", date(until));
         }
@@ -274,8 +282,7 @@ impl Run {
     }
 
     fn environment_with(&self, proxies: Proxies) -> Environment {
-        let patience =
-            Patience { attempts: 3, pause: Duration::from_millis(1), timeout: Duration::from_millis(1000) };
+        let patience = Patience { attempts: 3, pause: Duration::from_millis(1), timeout: Duration::from_millis(1000) };
         Environment {
             cache: self.folder.path().to_owned(),
             now: now(),
@@ -599,15 +606,12 @@ fn runs_at_the_same_time_share_one_store() {
 #[test]
 fn a_flat_repository_has_no_components() {
     let run = Run::new();
-    let packages = "Package: flat\nVersion: 1\nArchitecture: amd64\nEssential: yes\nFilename: ./flat.deb\nSize: 300004\n";
+    let packages =
+        "Package: flat\nVersion: 1\nArchitecture: amd64\nEssential: yes\nFilename: ./flat.deb\nSize: 300004\n";
     let bytes = deb("flat", 1);
     let packages = packages.replace("300004", &bytes.len().to_string()) + &format!("SHA256: {}\n", Digest::of(&bytes));
-    let release = format!(
-        "Date: {}\nSHA256:\n {} {} Packages\n",
-        date(now()),
-        Digest::of(packages.as_bytes()),
-        packages.len()
-    );
+    let release =
+        format!("Date: {}\nSHA256:\n {} {} Packages\n", date(now()), Digest::of(packages.as_bytes()), packages.len());
     run.mirror.replace(BTreeMap::from([
         ("InRelease".to_owned(), run.archive.sign(&release).into_bytes()),
         ("Packages".to_owned(), packages.into_bytes()),

@@ -99,8 +99,8 @@ impl Case {
 
 /// Our answer to a case, layer by layer.
 fn ours(universe: &Universe<'_>, case: &Case) -> Vec<Vec<VersionId>> {
-    let layers = resolve(universe, &case.requests(), &case.unapproved)
-        .unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    let layers =
+        resolve(universe, &case.requests(), &case.unapproved).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     layers.iter().map(|layer| layer.packages.iter().map(|chosen| chosen.version).collect()).collect()
 }
 
@@ -127,8 +127,7 @@ fn assert_same(case: &str, layer: Layer, ours: &[String], apt: &[String]) {
 
 fn recorded(release: &str) {
     let folder = root().join("tests/cases/resolver").join(release);
-    let recording: Recording =
-        serde_json::from_slice(&std::fs::read(folder.join("answers.json")).unwrap()).unwrap();
+    let recording: Recording = serde_json::from_slice(&std::fs::read(folder.join("answers.json")).unwrap()).unwrap();
     assert!(!recording.cases.is_empty());
     let texts: Vec<String> = (0..recording.pins.len())
         .map(|at| {
@@ -186,7 +185,12 @@ fn live(release: &str, distro: &str) {
             let mut names: Vec<String> = if at == 0 { base.clone() } else { Vec::new() };
             names.extend(layer.request.iter().filter(|name| !base.contains(name) || at > 0).cloned());
             layer.answer = apt.install(&names, &case.unapproved, &status(&universe, &installed, &texts));
-            assert_same(&format!("{release} {}", case.name), layer.layer, &shown(&universe, &chosen[at]), &layer.answer);
+            assert_same(
+                &format!("{release} {}", case.name),
+                layer.layer,
+                &shown(&universe, &chosen[at]),
+                &layer.answer,
+            );
             installed.extend(&chosen[at]);
         }
         let count: usize = case.layers.iter().map(|layer| layer.answer.len()).sum();
@@ -341,8 +345,22 @@ impl Apt {
 // ---- recording ----
 
 const KEPT: [&str; 16] = [
-    "Package", "Version", "Architecture", "Multi-Arch", "Priority", "Essential", "Important", "Protected", "Pre-Depends",
-    "Depends", "Conflicts", "Breaks", "Recommends", "Provides", "Suggests", "Enhances",
+    "Package",
+    "Version",
+    "Architecture",
+    "Multi-Arch",
+    "Priority",
+    "Essential",
+    "Important",
+    "Protected",
+    "Pre-Depends",
+    "Depends",
+    "Conflicts",
+    "Breaks",
+    "Recommends",
+    "Provides",
+    "Suggests",
+    "Enhances",
 ];
 
 /// Writes the part of the indexes that the cases can reach, and the answers.
@@ -369,7 +387,8 @@ fn record(release: &str, universe: &Universe<'_>, texts: &[String], pins: Vec<i3
             }
             writeln!(small, "Filename: x\nSize: 1\nSHA256: {}\n", "0".repeat(64)).unwrap();
         }
-        let mut packed = liblzma::write::XzEncoder::new(std::fs::File::create(folder.join(format!("{at}.xz"))).unwrap(), 9);
+        let mut packed =
+            liblzma::write::XzEncoder::new(std::fs::File::create(folder.join(format!("{at}.xz"))).unwrap(), 9);
         packed.write_all(small.as_bytes()).unwrap();
         packed.finish().unwrap();
     }
@@ -378,7 +397,11 @@ fn record(release: &str, universe: &Universe<'_>, texts: &[String], pins: Vec<i3
 }
 
 fn mentioned(field: &str, reached: &BTreeSet<&str>) -> String {
-    let known = |group: &&str| group.split('|').all(|one| reached.contains(one.split([' ', ':', '(']).find(|word| !word.is_empty()).unwrap_or("")));
+    let known = |group: &&str| {
+        group
+            .split('|')
+            .all(|one| reached.contains(one.split([' ', ':', '(']).find(|word| !word.is_empty()).unwrap_or("")))
+    };
     field.split(',').map(str::trim).filter(known).collect::<Vec<_>>().join(", ")
 }
 
@@ -386,7 +409,8 @@ fn mentioned(field: &str, reached: &BTreeSet<&str>) -> String {
 fn reachable<'a>(universe: &Universe<'a>, cases: &[Case]) -> BTreeSet<&'a str> {
     let mut open: Vec<u32> = Vec::new();
     for (id, name) in universe.names() {
-        let asked = cases.iter().flat_map(|case| &case.layers).any(|layer| layer.request.iter().any(|one| one == name.name));
+        let asked =
+            cases.iter().flat_map(|case| &case.layers).any(|layer| layer.request.iter().any(|one| one == name.name));
         let base = name.versions.iter().any(|version| {
             let version = universe.version(*version);
             version.essential || version.priority == imagebuilder::package::index::Priority::Required

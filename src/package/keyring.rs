@@ -351,7 +351,10 @@ mod tests {
     #[test]
     fn keys_that_do_not_count() {
         let other = include_str!("../../tests/cases/keyring/key-other.asc");
-        assert!(reason(other, GOOD, JULY).contains("signed by C538D3467F3790501166CB41D2AE850C9C4F2B78, which is not in it"));
+        assert!(
+            reason(other, GOOD, JULY)
+                .contains("signed by C538D3467F3790501166CB41D2AE850C9C4F2B78, which is not in it")
+        );
         let revoked = include_str!("../../tests/cases/keyring/key-revoked.asc");
         assert!(reason(revoked, GOOD, JULY).contains("key E51B1A557FA836687E217602E249D1C144404654 is revoked"));
         let revoked = include_str!("../../tests/cases/keyring/key-subkey-revoked.asc");
