@@ -3,6 +3,8 @@
 //!
 //! `IMAGEBUILDER_BLESS=1 cargo test --test intents` writes the golden files anew.
 
+#![allow(clippy::print_stderr, reason = "tests say what they skip")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
