@@ -18,7 +18,11 @@ pub(super) const TABLE: Table = &[
     sets("kernel_headers_pkg", "an entry of `software.packages`", kernel_headers_pkg),
     sets("k8s_version", "`software.packages`: `kubeadm`, `kubectl` and `kubelet` of this version", k8s_version),
     sets("systemd_nic_names_policy", "`networking.systemd_nic_names_policy`", nic_names_policy),
-    sets("systemd_nic_alternative_names_policy", "`networking.systemd_nic_alternative_names_policy`", nic_alternative_names_policy),
+    sets(
+        "systemd_nic_alternative_names_policy",
+        "`networking.systemd_nic_alternative_names_policy`",
+        nic_alternative_names_policy,
+    ),
     ignored("rootfs_root"),
     ignored("multistrap_retries"),
     ignored("multistrap_retries_delay"),
