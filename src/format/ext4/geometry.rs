@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use super::Options;
-use super::format::{BLOCK, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, FIRST_INODE, INODES_PER_BLOCK, POINTERS_PER_BLOCK};
+use super::format::{
+    BLOCK, BLOCKS_PER_GROUP, DESCRIPTORS_PER_BLOCK, FIRST_INODE, INODES_PER_BLOCK, POINTERS_PER_BLOCK,
+};
 use crate::error::{Error, Kind, Result};
 
 /// mke2fs's: groups whose metadata lie together.

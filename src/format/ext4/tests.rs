@@ -66,7 +66,14 @@ fn zoo() -> Tree {
     };
     let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let acl = |tag: u8, permission: u8, id: u32| [&[tag, 0, permission, 0][..], &id.to_le_bytes()].concat();
-    let acl = [2u32.to_le_bytes().to_vec(), acl(1, 6, !0), acl(2, 4, 1000), acl(4, 4, !0), acl(0x10, 4, !0), acl(0x20, 0, !0)];
+    let acl = [
+        2u32.to_le_bytes().to_vec(),
+        acl(1, 6, !0),
+        acl(2, 4, 1000),
+        acl(4, 4, !0),
+        acl(0x10, 4, !0),
+        acl(0x20, 0, !0),
+    ];
     set("files/1", &[(b"security.capability", capability.to_vec())]);
     set("files/2", &[(b"user.big", pattern(3000)), (b"user.empty", Vec::new()), (b"trusted.t", b"odd".to_vec())]);
     set("files/3", &[(b"system.posix_acl_access", acl.concat())]);
@@ -82,7 +89,8 @@ fn image(disk: &DiskImage) -> tempfile::NamedTempFile {
 
 /// Standard output of a program that must succeed; `None` where it is not installed.
 fn run(program: &str, arguments: &[&str], file: &Path) -> Option<String> {
-    let Ok(output) = Command::new(program).args(arguments).arg(file).env("LC_ALL", "C").env("TZ", "UTC").output() else {
+    let Ok(output) = Command::new(program).args(arguments).arg(file).env("LC_ALL", "C").env("TZ", "UTC").output()
+    else {
         println!("skipped: {program} is not installed");
         return None;
     };
@@ -127,7 +135,14 @@ fn unusual_numbers_of_inodes() {
 fn debugfs_reads_everything_back() {
     let file = image(&make(&zoo(), &options(600 << 20)).unwrap());
     let Some(said) = debugfs("stat /files/5", file.path()) else { return };
-    for part in ["Mode:  0640", "User: 70000", "Group:    12", "Links: 4", "Size: 5000000", ":1d6f3454 -- Sun Sep 13 12:26:40 2020"] {
+    for part in [
+        "Mode:  0640",
+        "User: 70000",
+        "Group:    12",
+        "Links: 4",
+        "Size: 5000000",
+        ":1d6f3454 -- Sun Sep 13 12:26:40 2020",
+    ] {
         assert!(said.contains(part), "no `{part}` in {said}");
     }
     let ask = |command: &str| debugfs(command, file.path()).unwrap();
@@ -244,7 +259,12 @@ fn scan(root: &Path) -> Tree {
                     Kind::File(if about.len() < 1 << 20 {
                         Content::inline(std::fs::read(&host).unwrap())
                     } else {
-                        Content::packed(Digest::of(path.as_bytes()), about.len(), Arc::new(PackFile { path: host, file }), 0)
+                        Content::packed(
+                            Digest::of(path.as_bytes()),
+                            about.len(),
+                            Arc::new(PackFile { path: host, file }),
+                            0,
+                        )
                     })
                 }
             }

@@ -77,7 +77,8 @@ fn attribute(name: &[u8], value: &[u8]) -> Result<Attribute> {
     if name.len() > 255 || acl != name.is_empty() {
         return Err(Error::build(format!("ext4 cannot hold the extended attribute `{}`", shown())));
     }
-    let value = if acl { acl_on_disk(value).ok_or_else(|| Error::build("malformed access list"))? } else { value.to_vec() };
+    let value =
+        if acl { acl_on_disk(value).ok_or_else(|| Error::build("malformed access list"))? } else { value.to_vec() };
     Ok(Attribute { index: *index, name_length: name.len(), name, value })
 }
 
