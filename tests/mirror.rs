@@ -633,11 +633,8 @@ fn the_real_archive() {
         cache: folder.path().to_owned(),
         now: now(),
         reporter: Reporter::quiet(),
-        http: Client::new(
-            Proxies::from_variables(std::env::vars()),
-            Patience { attempts: 2, ..Patience::default() },
-        )
-        .unwrap(),
+        http: Client::new(Proxies::from_variables(std::env::vars()), Patience { attempts: 2, ..Patience::default() })
+            .unwrap(),
     };
     let repository = Repository {
         source: "http://deb.debian.org/debian".into(),
