@@ -45,7 +45,7 @@ fn boot(images: &Path, role: &str, firmware_name: &str, firmware: Firmware) -> R
     let intent = plan::load_bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config"), role, &distro)?;
     let seed = Seed {
         hostname: format!("{role}-{firmware_name}"),
-        user: "operator".into(),
+        user: "imagebuilder".into(),
         password: Some(seed::random_password()?),
         ssh_keys: Vec::new(),
     };

@@ -51,8 +51,9 @@ pub struct Args {
     /// Name of the machine [default: from the file name of the image]
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
+    // Not `operator` or `admin`: distributions have groups of these names, and useradd(8) refuses.
     /// User to create; may become root with `sudo`
-    #[arg(long, value_name = "NAME", default_value = "operator")]
+    #[arg(long, value_name = "NAME", default_value = "imagebuilder")]
     pub user: String,
     /// Password of the user on the console [default: a random one, printed]
     #[arg(long, value_name = "TEXT")]

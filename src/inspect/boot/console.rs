@@ -123,7 +123,13 @@ impl Console {
     pub fn log_in(&mut self, user: &str, password: &str, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
-        self.wait_for(&["login: "], left())?;
+        // A system that gave up will not come to a prompt; no need to wait for the end of the time.
+        let words = ["login: ", "Kernel panic", "You are in emergency mode", "the root account is locked"];
+        let word = self.wait_for(&words, left())?;
+        if word > 0 {
+            let text = format!("the machine gave up while booting: it said `{}`", words[word]);
+            return Err(silence(text, &lock(&self.received.state).bytes));
+        }
         for attempt in 1.. {
             self.send_line(user)?;
             // Messages of the kernel can tear a prompt apart; another empty line brings it back.
@@ -239,6 +245,13 @@ mod tests {
         let error = console.wait_for(&["login: "], SHORT).unwrap_err();
         assert!(error.message().contains("stopped"));
         assert_eq!(error.rendered_snippet().unwrap(), "  | panic\n");
+    }
+
+    #[test]
+    fn a_panic_is_not_waited_out() {
+        let mut console = machine("echo 'Kernel panic - not syncing'; sleep 60");
+        let error = console.log_in("a", "b", SHORT).unwrap_err();
+        assert!(error.message().contains("gave up while booting"), "{error}");
     }
 
     #[test]
