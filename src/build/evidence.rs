@@ -10,6 +10,7 @@ use std::path::Path;
 
 use md5::Digest as _;
 
+use crate::document::OriginEntry;
 use crate::error::{Context, Result};
 use crate::interrupt;
 
@@ -74,6 +75,20 @@ pub fn output_metadata(output: &Path, images: &[ImageRecord]) -> String {
     text
 }
 
+/// The text of `<name>.origins.yaml`: every value of the documents, by JSON pointer, with the places that made it what
+/// it is, newest first.
+pub fn origins(entries: &[OriginEntry]) -> String {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let mut text = String::new();
+    for entry in entries {
+        text += &format!("{}:\n", quote(&entry.path));
+        for place in &entry.chain {
+            text += &format!("- {}\n", quote(place));
+        }
+    }
+    if text.is_empty() { "{}\n".into() } else { text }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +102,15 @@ mod tests {
         assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(sums.md5, "900150983cd24fb0d6963f7d28e17f72");
         assert_eq!(sums.size, 3);
+    }
+
+    #[test]
+    fn origins_are_yaml() {
+        let entry =
+            OriginEntry { path: "/spec/a b".into(), chain: vec!["x.yaml:1:2".into(), "patch y.yaml:3:4".into()] };
+        let documents = crate::document::load_str("o.yaml", &origins(&[entry])).unwrap();
+        assert_eq!(documents[0].get("/spec/a b").unwrap().as_sequence().unwrap().len(), 2);
+        assert_eq!(origins(&[]), "{}\n");
     }
 
     #[test]

@@ -8,5 +8,7 @@ pub mod initramfs;
 pub mod pack;
 pub mod publish;
 pub mod rootfs;
+pub mod run;
 
 pub use crate::plan::meta;
+pub use run::{Built, Options, run};

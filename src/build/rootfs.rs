@@ -27,14 +27,13 @@ use crate::tree::host::Folder;
 use crate::tree::store::Store;
 use crate::tree::{Digest, Origin, Tree, TreePath};
 
-/// To be raised whenever the same packages would give another Tree.
-const RECIPE: u32 = 1;
-
 /// Origin of what no package ships: maintainer scripts made it.
 pub const SCRIPT_ORIGIN: &str = "script";
 
 /// One layer: its packages, and their files in the same order.
 pub struct Layer<'a> {
+    /// The identity of the result (`plan::LockedPlan`).
+    pub key: Digest,
     pub locked: &'a LockedLayer,
     pub debs: &'a [PathBuf],
 }
@@ -54,14 +53,13 @@ pub struct Workshop<'a> {
 /// Builds all layers, bottom to top, and gives the topmost.
 pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
     let mut tree = Tree::new();
-    let mut below = Digest::of(b"no layer");
     let mut epoch = 0;
     for layer in layers {
         check_order(layer)?;
         for deb in layer.debs {
             epoch = epoch.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
         }
-        let key = key(&below, layer);
+        let key = layer.key;
         let name = layer.locked.layer.name();
         tree = match workshop.store.load(key)? {
             Some(tree) => {
@@ -70,14 +68,8 @@ pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> 
             }
             None => make(layer, key, &tree, epoch, workshop).with_context(|| format!("building layer {name}"))?,
         };
-        below = key;
     }
     Ok(tree)
-}
-
-/// What a layer is made from: everything below, its packages, and how it is done.
-fn key(below: &Digest, layer: &Layer<'_>) -> Digest {
-    Digest::of(format!("rootfs recipe {RECIPE}\nbelow {below}\n{}\n", layer.locked.digest()).as_bytes())
 }
 
 fn check_order(layer: &Layer<'_>) -> Result<()> {

@@ -5,7 +5,6 @@
 //! sparse disk or partition as data.
 
 pub mod disk;
-pub mod ext4;
 pub mod fat;
 pub mod gpt;
 pub mod qcow2;

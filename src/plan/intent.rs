@@ -157,7 +157,7 @@ fn printable<S: Serializer>(params: &Params, serializer: S) -> Result<S::Ok, S::
 }
 
 /// Any serialisable value as YAML, keys sorted.
-pub(super) fn yaml(value: &impl Serialize) -> String {
+pub fn yaml(value: &impl Serialize) -> String {
     // Maps with text keys and plain scalars only, which `serde_json` cannot refuse.
     let json = serde_json::to_value(value).expect("types of the api serialise to JSON");
     document::document(&document::from_json(&json, &Origin::built("plan")))

@@ -92,6 +92,8 @@ pub struct LockedPlan {
     #[serde(serialize_with = "hex")]
     pub digest: Digest,
     pub steps: Vec<Step>,
+    /// `SOURCE_DATE_EPOCH` of the build.
+    pub epoch: i64,
     /// The bytes of `/etc/imagebuilder/meta`.
     #[serde(skip)]
     pub metadata: Vec<u8>,
@@ -133,7 +135,7 @@ impl LockedPlan {
             ("tree", seal.to_hex()),
         ]);
         push(&mut steps, StepName::Pack, inputs);
-        Ok(LockedPlan { image: intent.image.clone(), site: intent.site.clone(), digest, steps, metadata })
+        Ok(LockedPlan { image: intent.image.clone(), site: intent.site.clone(), digest, steps, epoch, metadata })
     }
 
     /// The identity of one step's result.

@@ -19,6 +19,14 @@ pub enum Format {
 }
 
 impl Format {
+    /// As qemu-img and Metal3 call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Raw => "raw",
+            Format::Qcow2(_) => "qcow2",
+        }
+    }
+
     /// What `spec.image.type` and the builder's parameters ask for.
     pub fn new(image: ImageType, builder: Option<&Builder>) -> Result<Format> {
         let compressed = builder.and_then(|builder| builder.qcow_compress).unwrap_or(true);

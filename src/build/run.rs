@@ -1,0 +1,264 @@
+//! From Intents to published images: resolve, fetch, root file system, initramfs, osconfig, seal, check, pack, publish.
+//!
+//! Owns: [`run`] and the order of the steps. Everything that can fail on input or network comes first, for all images,
+//! before the first byte is built. The caller has entered its user namespace (`sandbox::userns::enter`).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::evidence::{self, Checksums, ImageRecord};
+use super::pack::{self, Format};
+use super::publish::{FileSet, Staging};
+use super::{initramfs, rootfs};
+use crate::api::image_configuration::{ImageType, QcowCompression};
+use crate::boot::{self, Identity, Layout};
+use crate::check::hygiene;
+use crate::error::{Context, Error, Result};
+use crate::osconfig::{self, Facts};
+use crate::package::{self, fetch, lock::Lock};
+use crate::plan::{self, Compression, Intent, LockedPlan, StepName};
+use crate::sandbox::{Sandbox, WorkArea};
+use crate::seal;
+use crate::tree::host::Folder;
+use crate::tree::store::Store;
+use crate::tree::{Mtime, Tree};
+
+/// What the command line decides about a build.
+pub struct Options<'a> {
+    /// Cache, clock, network and reporter.
+    pub environment: package::Environment,
+    /// Wins over what the documents say; `out` when neither says anything.
+    pub output_folder: Option<PathBuf>,
+    pub sandbox: &'a dyn Sandbox,
+}
+
+/// One image, built and published.
+#[derive(Debug, Clone)]
+pub struct Built {
+    pub image: String,
+    /// Image files first, then the files beside them.
+    pub files: Vec<PathBuf>,
+    pub records: Vec<ImageRecord>,
+    /// Packages in the image.
+    pub packages: usize,
+    /// Files, folders and links in the image.
+    pub entries: usize,
+}
+
+/// An Intent with its packages resolved and at hand.
+struct Prepared<'a> {
+    intent: &'a Intent,
+    lock: Lock,
+    plan: LockedPlan,
+    layout: Layout,
+    /// In the order of `lock.packages()`.
+    debs: Vec<PathBuf>,
+}
+
+/// Builds all images; they share downloads, layers and the work area.
+pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
+    let reporter = &options.environment.reporter;
+    let store = Store::open(&options.environment.cache)?;
+    let prepared = intents
+        .iter()
+        .map(|intent| prepare(intent, options).with_context(|| format!("preparing image `{}`", intent.image)))
+        .collect::<Result<Vec<_>>>()?;
+    let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
+    let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
+    let mut folder = Folder::create(&work.path().join("root"))?;
+    prepared
+        .iter()
+        .map(|one| {
+            build(one, options, &store, &mut folder, work.path())
+                .with_context(|| format!("building image `{}`", one.intent.image))
+        })
+        .collect()
+}
+
+fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>> {
+    let environment = &options.environment;
+    for finding in &intent.warnings {
+        environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
+    }
+    let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
+    let layout = Layout::new(&intent.params.storage, &identity)?;
+    let step = environment.reporter.step(format!("resolve {}", intent.image));
+    let mut lock = package::lock::resolve(&intent.package_request(), environment)?;
+    step.finish(format!("{} packages", lock.packages().count()));
+    let packages: Vec<_> = lock.packages().cloned().collect();
+    let debs = fetch::fetch_all(&packages, &lock.evidence.repositories, environment)?;
+    lock.settle_epoch(&debs)?;
+    let plan = LockedPlan::new(intent, &lock)?;
+    Ok(Prepared { intent, lock, plan, layout, debs })
+}
+
+/// Bytes that the work area should hold: packages unpack to about six times their size, and the tree lies there twice
+/// while file systems are made of it.
+fn space_needed(lock: &Lock) -> u64 {
+    lock.packages().map(|package| package.size).sum::<u64>().saturating_mul(14)
+}
+
+fn build(one: &Prepared<'_>, options: &Options<'_>, store: &Store, folder: &mut Folder, work: &Path) -> Result<Built> {
+    let (intent, reporter) = (one.intent, &options.environment.reporter);
+    let epoch = Mtime { seconds: one.plan.epoch, nanoseconds: 0 };
+    let mut tree = root_file_system(one, options, store, folder, work)?;
+    let origin = |path: &[&str]| intent.origin(path);
+    let keyrings = keyring_files(intent)?;
+    let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &keyrings };
+    add_initramfs(one, options, store, folder, &mut tree, &facts)?;
+
+    let step = reporter.step(format!("osconfig {}", intent.image));
+    osconfig::apply(&mut tree, &intent.params, &facts)?;
+    boot::configure(&mut tree, &intent.params, &one.layout, epoch)?;
+    drop(step);
+    let step = reporter.step(format!("seal {}", intent.image));
+    let declared = osconfig::declared_paths(&intent.params);
+    seal::seal(&mut tree, epoch, &declared, &one.plan.metadata)?;
+    let findings = hygiene::run(&tree, &hygiene::Declared { params: &intent.params })?;
+    for finding in hygiene::enforce(findings)? {
+        reporter.warning(format!("{} (check `{}`)", finding.message, finding.rule));
+    }
+    step.finish(format!("{} entries", tree.len()));
+
+    let scratch = tempfile::Builder::new()
+        .prefix("pack-")
+        .tempdir_in(work)
+        .with_context(|| format!("making a folder in {}", work.display()))?;
+    publish(one, options, &tree, scratch.path())
+}
+
+/// The tree of all packages: the highest layer that is in the store, and those above it built on top.
+fn root_file_system(
+    one: &Prepared<'_>,
+    options: &Options<'_>,
+    store: &Store,
+    folder: &mut Folder,
+    work: &Path,
+) -> Result<Tree> {
+    let mut debs = one.debs.as_slice();
+    let mut layers = Vec::new();
+    for locked in &one.lock.layers {
+        let (own, rest) = debs.split_at(locked.packages.len());
+        debs = rest;
+        let key = one.plan.digest_of(StepName::Rootfs(locked.layer));
+        layers.push(rootfs::Layer { key, locked, debs: own });
+    }
+    let reporter = &options.environment.reporter;
+    let mut workshop = rootfs::Workshop { store, sandbox: options.sandbox, folder, scratch: work, reporter };
+    rootfs::build(&layers, &mut workshop)
+}
+
+fn add_initramfs(
+    one: &Prepared<'_>,
+    options: &Options<'_>,
+    store: &Store,
+    folder: &mut Folder,
+    tree: &mut Tree,
+    facts: &Facts<'_>,
+) -> Result<()> {
+    let key = one.plan.digest_of(StepName::Initramfs);
+    if let Some(overlay) = store.load(key)? {
+        options.environment.reporter.note(format!("initramfs of {} is in the store", one.intent.image));
+        return initramfs::install(tree, &overlay);
+    }
+    let writer = store.writer(key)?;
+    let overlay = match store.load(key)? {
+        Some(overlay) => overlay,
+        None => {
+            let mut inputs = tree.clone();
+            osconfig::initramfs_inputs(&mut inputs, &one.intent.params, facts)?;
+            folder.show(&inputs)?;
+            let reporter = &options.environment.reporter;
+            let overlay = initramfs::build(folder.path(), &inputs, facts.epoch, options.sandbox, &writer, reporter)?;
+            writer.save(&overlay)?
+        }
+    };
+    initramfs::install(tree, &overlay)
+}
+
+/// The keyrings that repositories name by path, for the image's own sources.
+fn keyring_files(intent: &Intent) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// No keyring of a distribution comes near it.
+    const LIMIT: u64 = 4 << 20;
+    let paths = intent.params.distribution.repositories.values().map(|repository| &repository.keyring);
+    let mut files = BTreeMap::new();
+    for path in paths.filter(|path| path.starts_with('/')) {
+        let context = || format!("reading keyring {path}");
+        let mut bytes = Vec::new();
+        std::fs::File::open(path).with_context(context)?.take(LIMIT).read_to_end(&mut bytes).with_context(context)?;
+        files.insert(path.clone(), bytes);
+    }
+    Ok(files)
+}
+
+/// Packs every output and publishes the set.
+fn publish(one: &Prepared<'_>, options: &Options<'_>, tree: &Tree, scratch: &Path) -> Result<Built> {
+    let (intent, reporter) = (one.intent, &options.environment.reporter);
+    let output = output_folder(intent, options);
+    let staging = Staging::open(&output, &intent.image)?;
+    let outputs: Vec<pack::Output> = intent
+        .outputs
+        .iter()
+        .map(|output| Ok(pack::Output { format: format(output)?, path: staging.path(&output.file_name) }))
+        .collect::<Result<_>>()?;
+    let request = pack::Request {
+        tree,
+        params: &intent.params,
+        layout: &one.layout,
+        epoch: one.plan.epoch,
+        sandbox: options.sandbox,
+        scratch,
+        reporter,
+    };
+    pack::pack(&request, &outputs)?;
+
+    let step = reporter.step(format!("evidence {}", intent.image));
+    let mut set = FileSet::default();
+    let mut records = Vec::new();
+    for (output, packed) in intent.outputs.iter().zip(&outputs) {
+        let checksums = Checksums::of(&packed.path)?;
+        for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
+            let name = format!("{}.{extension}", output.file_name);
+            staging.write(&name, format!("{digest}\n").as_bytes())?;
+            set.side_files.push(name);
+        }
+        set.images.push(output.file_name.clone());
+        let virtual_size = one.layout.disk_size;
+        let (file_name, format) = (output.file_name.clone(), packed.format.name().to_owned());
+        records.push(ImageRecord { file_name, format, virtual_size, checksums });
+    }
+    let name = &intent.image;
+    let metadata_name =
+        intent.output_metadata_file_name.clone().unwrap_or_else(|| format!("{name}.output-metadata.yaml"));
+    let side_files = [
+        (metadata_name, evidence::output_metadata(&output, &records)),
+        (format!("{name}.lock.yaml"), plan::intent::yaml(&one.lock)),
+        (format!("{name}.origins.yaml"), evidence::origins(&intent.origins())),
+    ];
+    for (name, text) in side_files {
+        staging.write(&name, text.as_bytes())?;
+        set.side_files.push(name);
+    }
+    let files = staging.publish(&set)?;
+    step.finish(output.display().to_string());
+    let (packages, entries) = (one.lock.packages().count(), tree.len());
+    Ok(Built { image: intent.image.clone(), files, records, packages, entries })
+}
+
+fn output_folder(intent: &Intent, options: &Options<'_>) -> PathBuf {
+    let of_documents = || intent.output_folder.clone();
+    options.output_folder.clone().or_else(of_documents).unwrap_or_else(|| PathBuf::from("out"))
+}
+
+fn format(output: &crate::plan::Output) -> Result<Format> {
+    match (output.kind, output.compression) {
+        (ImageType::Raw, _) => Ok(Format::Raw),
+        (ImageType::Qcow, Compression::None) => Ok(Format::Qcow2(None)),
+        (ImageType::Qcow, Compression::Zstd) => Ok(Format::Qcow2(Some(QcowCompression::Zstd))),
+        (ImageType::Qcow, Compression::Zlib) => Ok(Format::Qcow2(Some(QcowCompression::Zlib))),
+        (other, _) => {
+            Err(Error::documents(format!("image type {other:?} cannot be written yet")).hint("`qcow` and `raw` can"))
+        }
+    }
+}
