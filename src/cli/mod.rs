@@ -5,6 +5,7 @@
 //! [`output`].
 
 mod boot;
+mod build;
 mod completion;
 mod doctor;
 pub mod failure;
@@ -77,6 +78,7 @@ pub enum Progress {
 pub enum Verb {
     Render(render::Args),
     Phase(phase::Args),
+    Build(build::Args),
     Boot(boot::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -146,7 +148,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
     let globals = &cli.globals;
     match &cli.verb {
         Verb::Render(args) => render::run(args),
-        Verb::Phase(args) => phase::run(args),
+        Verb::Phase(args) => phase::run(args, globals),
+        Verb::Build(args) => build::run(args, globals),
         Verb::Boot(args) => boot::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),

@@ -1,12 +1,14 @@
 //! `phase`: the workflow operators know from airshipctl.
 //!
-//! Owns: `phase list`, which rows it shows and how. Sites and phases are the room `phase`'s.
+//! Owns: `phase list`, which rows it shows and how, and `phase run`. Sites and phases are the room `phase`'s; the rest
+//! of a run is the same as `build`.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::output::{self, Format};
+use super::{Globals, build};
 use crate::error::Result;
 use crate::phase::{self, Row, Site};
 
@@ -15,7 +17,8 @@ use crate::phase::{self, Row, Site};
 #[command(after_long_help = "\
 Examples:
   imagebuilder phase list
-  imagebuilder phase list --site manifests/site/example -o json")]
+  imagebuilder phase list --site manifests/site/example -o json
+  imagebuilder phase run build-qcow-control-plane")]
 pub struct Args {
     #[command(subcommand)]
     pub verb: Verb,
@@ -24,6 +27,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     List(ListArgs),
+    Run(RunArgs),
 }
 
 /// List the phases of a site: what can be run, by whom, on which documents
@@ -40,6 +44,19 @@ pub struct ListArgs {
     pub output: Format,
 }
 
+/// Run a phase: build the image its documents describe
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  imagebuilder phase run build-qcow-control-plane
+  imagebuilder phase run build-qcow-data-plane --site manifests/site/example --output-dir /srv/images")]
+pub struct RunArgs {
+    /// Name of the phase, as `phase list` shows it
+    pub name: String,
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
 #[derive(Debug, clap::Args)]
 pub struct SiteArgs {
     /// Folder with the site's `metadata.yaml` [default: manifests/site/example of this repository]
@@ -53,9 +70,10 @@ impl SiteArgs {
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     match &args.verb {
         Verb::List(args) => list(args),
+        Verb::Run(args) => build::build(&[phase::load(&args.site.open()?, &args.name)?], globals),
     }
 }
 

@@ -1,0 +1,142 @@
+//! `build`: from documents to image files. `phase run` ends here, too.
+//!
+//! Owns: which Intents are built, what the world outside is (clock, proxies, cache), and the closing summary. The work
+//! is the room `build`'s.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Globals, output};
+use crate::api::release::RELEASES;
+use crate::build::{self, Built};
+use crate::compat;
+use crate::error::{Context, Error, Kind, Result};
+use crate::package::Environment;
+use crate::package::http::{Client, Patience, Proxies};
+use crate::plan::{self, Intent};
+use crate::report::{Reporter, Timing, usage, words};
+use crate::sandbox::{Namespaces, userns};
+
+/// Build images: from a folder of documents, or from upstream's variable files
+///
+/// The image and the files beside it (checksums, output metadata, lock, origins) appear in the output folder complete
+/// or not at all. What was done before is taken from the cache. No privileges are needed where user namespaces are
+/// usable (`imagebuilder doctor` tells).
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  imagebuilder build manifests/site/example/target/control-plane/image
+  imagebuilder build --config config                                     all bundles, Debian 12
+  imagebuilder build --config config --bundle data-plane --distro debian_trixie --output-dir /srv/images")]
+pub struct Args {
+    /// An entry point: a kustomization folder that renders an AirshipImage
+    #[arg(required_unless_present = "config")]
+    pub dir: Option<PathBuf>,
+    /// A folder with upstream's variable files (`rootfs/`, `qcow-bundle/<name>/`), instead of DIR
+    #[arg(long, value_name = "WORKDIR", conflicts_with = "dir")]
+    pub config: Option<PathBuf>,
+    /// With `--config`: only this bundle; can be repeated [default: all]
+    #[arg(long, value_name = "NAME", requires = "config")]
+    pub bundle: Vec<String>,
+    /// With `--config`: the release to build
+    #[arg(long, value_name = "NAME", requires = "config", default_value = RELEASES[0].distro)]
+    pub distro: String,
+}
+
+pub fn run(args: &Args, globals: &Globals) -> Result<()> {
+    let intents = match (&args.dir, &args.config) {
+        (Some(dir), _) => vec![plan::load_entry_point(dir)?],
+        (None, Some(workdir)) => {
+            let bundles = if args.bundle.is_empty() { compat::bundles(workdir)? } else { args.bundle.clone() };
+            let load = |bundle: &String| plan::load_bundle(workdir, bundle, &args.distro);
+            bundles.iter().map(load).collect::<Result<_>>()?
+        }
+        // clap asks for one of the two.
+        (None, None) => return Err(Error::new(Kind::Usage, "nothing to build: no folder given")),
+    };
+    build(&intents, globals)
+}
+
+/// Builds and prints the summary. No thread may run yet: the process enters its user namespace here.
+pub fn build(intents: &[Intent], globals: &Globals) -> Result<()> {
+    let began = Instant::now();
+    let cache = globals.cache_dir()?;
+    userns::enter().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let reporter = globals.reporter();
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let options = build::Options {
+        environment: Environment {
+            cache,
+            now: now()?,
+            reporter: reporter.clone(),
+            http: Client::new(Proxies::from_variables(variables), Patience::default())?,
+        },
+        output_folder: globals.output_dir.clone(),
+        sandbox: &Namespaces::new(),
+    };
+    let built = build::run(intents, &options)?;
+    output::print(&summary(&built, &reporter, began.elapsed()))
+}
+
+/// Seconds since the epoch: for the expiry of indexes, never for bytes of an image.
+fn now() -> Result<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.ok().and_then(|since| i64::try_from(since.as_secs()).ok());
+    seconds.ok_or_else(|| Error::build("the clock of this machine is before 1970")).context("reading the clock")
+}
+
+/// What was built, how long each step took, where the files are, how to boot them.
+fn summary(built: &[Built], reporter: &Reporter, wall: Duration) -> String {
+    let mut text = String::from("\n");
+    text.push_str(&steps(&reporter.timings()));
+    let (own, child) = usage::peak_memory();
+    text.push_str(&format!(
+        "\n{} in all, {} of processor time; peak memory {} (largest helper {})\n",
+        words::duration(wall),
+        words::duration(usage::cpu_time()),
+        words::bytes(own),
+        words::bytes(child),
+    ));
+    for one in built {
+        text.push_str(&format!("\n{}: {} packages, {} files and folders\n", one.image, one.packages, one.entries));
+        for file in &one.files {
+            let size = std::fs::metadata(file).map(|metadata| words::bytes(metadata.len())).unwrap_or_default();
+            let of = one.records.iter().find(|record| file.ends_with(&record.file_name));
+            let disk = of.map(|record| format!(" (disk of {})", words::bytes(record.virtual_size))).unwrap_or_default();
+            text.push_str(&format!("  {}  {size}{disk}\n", file.display()));
+        }
+        if let Some(image) = one.files.first() {
+            text.push_str(&format!("  boot it: imagebuilder boot {}\n", image.display()));
+        }
+    }
+    text
+}
+
+fn steps(timings: &[Timing]) -> String {
+    let head = ["STEP", "TIME", "CPU", "RESULT"].map(str::to_owned).to_vec();
+    let row = |timing: &Timing| {
+        vec![timing.name.clone(), words::duration(timing.wall), words::duration(timing.cpu), timing.detail.clone()]
+    };
+    words::table(&std::iter::once(head).chain(timings.iter().map(row)).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_how_long_and_where() {
+        let reporter = Reporter::quiet();
+        reporter.step("fetch").finish("3 packages");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("node.qcow2");
+        std::fs::write(&file, [0; 1500]).unwrap();
+        let one = Built { image: "node".into(), files: vec![file.clone()], records: vec![], packages: 3, entries: 9 };
+        let text = summary(&[one], &reporter, Duration::from_secs(61));
+        assert!(text.contains("fetch  0.0 s"), "{text}");
+        assert!(text.contains("3 packages") && text.contains("1 min 01 s in all"), "{text}");
+        assert!(text.contains(&format!("{}  1.50 kB\n", file.display())), "{text}");
+        assert!(text.contains(&format!("imagebuilder boot {}", file.display())), "{text}");
+    }
+}
