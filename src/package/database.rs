@@ -194,9 +194,14 @@ impl Database {
     /// A path of a package has been unpacked.
     pub fn own(&mut self, path: &TreePath, info_name: &str) {
         self.owners.entry(path.clone()).or_default().push(info_name.to_string());
-        let triggered = self.file_interests.iter().map(|(interest, _)| interest);
-        for interest in triggered.filter(|interest| path == *interest || path.is_below(interest)) {
-            if !self.activated.contains(interest) {
+        // Packages that are not configured yet will see the file when they are.
+        let listens = |line: &str| {
+            let package = line.strip_suffix("/noawait").unwrap_or(line);
+            self.packages.get(package).is_some_and(|known| known.installed)
+        };
+        for (interest, line) in &self.file_interests {
+            let hit = path == interest || path.is_below(interest);
+            if hit && !self.activated.contains(interest) && listens(line) {
                 self.activated.insert(interest.clone());
             }
         }

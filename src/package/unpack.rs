@@ -73,12 +73,15 @@ impl<'a> Unpacker<'a> {
             listed: BTreeSet::new(),
             sums: BTreeMap::new(),
         };
-        for entry in tar::entries(data) {
+        let entries = tar::entries(data).collect::<Result<Vec<_>>>()?;
+        // Symbolic links come last, as with dpkg: so no other member of the package is written through one of them.
+        let is_symlink = |entry: &&tar::Entry<'_>| matches!(entry.kind, Kind::Symlink(_));
+        let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(is_symlink);
+        for entry in others.into_iter().chain(links) {
             interrupt::check()?;
-            let entry = entry?;
             let path = TreePath::new(&entry.name)
                 .ok_or_else(|| Error::build(format!("member `{}` leaves the root", entry.name.escape_ascii())))?;
-            self.member(&mut current, &path, &entry).with_context(|| path.to_string())?;
+            self.member(&mut current, &path, entry).with_context(|| path.to_string())?;
         }
         self.control_files(&current)?;
         let lines = self.conffile_lines(&current);
@@ -101,8 +104,13 @@ impl<'a> Unpacker<'a> {
             // The root is there; its owner and mode are those of the first package that ships it.
             return Ok(());
         }
-        if let (Kind::File(bytes), true) = (&entry.kind, self.wants_sum(current, path)) {
-            current.sums.insert(path.clone(), hex::encode(Md5::digest(bytes)));
+        if self.wants_sum(current, path) {
+            let sum = match &entry.kind {
+                Kind::File(bytes) => Some(hex::encode(Md5::digest(bytes))),
+                Kind::HardLink(target) => TreePath::new(target).and_then(|target| current.sums.get(&target).cloned()),
+                _ => None,
+            };
+            current.sums.extend(sum.map(|sum| (path.clone(), sum)));
         }
         if self.folder_stays(&place, entry)? {
             return Ok(());
@@ -179,7 +187,8 @@ impl<'a> Unpacker<'a> {
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode.into())).with_context(making)?;
                 return rustix::fs::futimens(&file, &timestamps(entry.mtime)).with_context(making);
             }
-            Kind::HardLink(target) => return self.hard_link(current, &parent, place, target),
+            // As dpkg does it: owner, mode and time of the link's own header hold for the file from here on.
+            Kind::HardLink(target) => self.hard_link(current, &parent, place, target)?,
             Kind::Directory => {
                 self.root.clear(&parent, place)?;
                 rustix::fs::mkdirat(&parent, name(place), Mode::from_raw_mode(0o700)).with_context(making)?;
@@ -262,7 +271,7 @@ impl<'a> Unpacker<'a> {
         if !current.binary.files.contains_key("md5sums") {
             let mut text = Vec::new();
             for path in &current.list {
-                let Some(sum) = current.sums.get(path).filter(|_| !current.conffiles.contains(path)) else { continue };
+                let Some(sum) = current.sums.get(path) else { continue };
                 text.extend_from_slice(format!("{sum}  ").as_bytes());
                 text.extend_from_slice(path.as_bytes());
                 text.push(b'\n');
