@@ -140,7 +140,11 @@ impl Names {
                 let line = |line: &str| -> String {
                     let fields: Vec<&str> = line.split(':').collect();
                     // Numbers of users and days of the last change are left out.
-                    if accounts { fields.iter().filter(|field| field.parse::<u32>().is_err()).copied().collect() } else { line.into() }
+                    if accounts {
+                        fields.iter().filter(|field| field.parse::<u32>().is_err()).copied().collect()
+                    } else {
+                        line.into()
+                    }
                 };
                 let lines: BTreeSet<String> = text.lines().map(line).collect();
                 format!("lines {lines:?}")
@@ -169,9 +173,8 @@ fn the_same_packages_give_the_same_root() {
     let environment = Environment { cache: scratch.path().into(), now, reporter: reporter.clone(), http };
     let lock = lock::resolve(&request(), &environment).unwrap();
     let store = Store::open(scratch.path()).unwrap();
-    let fetch = |layer: &lock::LockedLayer| {
-        fetch_all(&layer.packages, &lock.evidence.repositories, &environment).unwrap()
-    };
+    let fetch =
+        |layer: &lock::LockedLayer| fetch_all(&layer.packages, &lock.evidence.repositories, &environment).unwrap();
     let debs: Vec<_> = lock.layers.iter().map(fetch).collect();
     let pairs = lock.layers.iter().zip(&debs);
     let layers: Vec<_> = pairs.map(|(locked, debs)| rootfs::Layer { locked, debs }).collect();
