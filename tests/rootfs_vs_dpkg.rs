@@ -177,7 +177,7 @@ fn the_same_packages_give_the_same_root() {
         |layer: &lock::LockedLayer| fetch_all(&layer.packages, &lock.evidence.repositories, &environment).unwrap();
     let debs: Vec<_> = lock.layers.iter().map(fetch).collect();
     let pairs = lock.layers.iter().zip(&debs);
-    let layers: Vec<_> = pairs.map(|(locked, debs)| rootfs::Layer { locked, debs }).collect();
+    let layers: Vec<_> = pairs.map(|(locked, debs)| rootfs::Layer { key: locked.digest(), locked, debs }).collect();
     let mut folder = Folder::create(&scratch.path().join("ours")).unwrap();
     let sandbox = Namespaces::new();
     let mut workshop = Workshop {
