@@ -171,7 +171,7 @@ fn only_new(packages: Vec<Binary>, database: &Database) -> Result<Vec<Binary>> {
 }
 
 /// The links of a merged `/usr`, which every supported release has, made before anything is unpacked. Releases whose
-/// base-files ships them find them there; the 32-bit ones of older releases are what their debootstrap makes.
+/// base-files ships them find them there. No link is made for 32-bit libraries, whose packages are not supported.
 fn merged_usr(root: &Root) -> Result<()> {
     for name in ["bin", "sbin", "lib", "lib64"] {
         let real = TreePath::new(format!("usr/{name}")).ok_or_else(|| Error::build("not a path"))?;
@@ -192,9 +192,13 @@ fn unpack(
     step: &Step,
     folder: &mut Folder,
 ) -> Result<()> {
+    // The dpkg that is there, or the one that comes with this wave.
+    let known = database.find("dpkg").map(|known| known.version.clone());
+    let coming = || wave.iter().find(|binary| binary.name == "dpkg").map(|binary| binary.version.clone());
+    let dpkg = known.or_else(coming).unwrap_or_default();
     if !first {
         for binary in wave {
-            scripts.preinst(root, binary)?;
+            scripts.preinst(root, binary, &dpkg)?;
         }
         // Scripts may have made diversions, overrides and users.
         *database = Database::load(root)?;
@@ -213,7 +217,7 @@ fn unpack(
     database.save(root)?;
     if first {
         for binary in wave {
-            scripts.preinst(root, binary)?;
+            scripts.preinst(root, binary, &dpkg)?;
         }
     }
     Ok(())

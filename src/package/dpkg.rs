@@ -47,7 +47,8 @@ impl<'a> Scripts<'a> {
     }
 
     /// Runs `preinst install` as dpkg does: the control files lie in `tmp.ci`, gone afterwards.
-    pub fn preinst(&self, root: &Root, binary: &Binary) -> Result<()> {
+    /// `dpkg` is the version of dpkg that scripts are told of.
+    pub fn preinst(&self, root: &Root, binary: &Binary, dpkg: &str) -> Result<()> {
         if !binary.files.contains_key("preinst") {
             return Ok(());
         }
@@ -63,7 +64,7 @@ impl<'a> Scripts<'a> {
             ("DPKG_MAINTSCRIPT_ARCH", binary.architecture.as_str()),
             ("DPKG_MAINTSCRIPT_NAME", "preinst"),
             ("DPKG_MAINTSCRIPT_DEBUG", "0"),
-            ("DPKG_RUNNING_VERSION", "1.21.22"),
+            ("DPKG_RUNNING_VERSION", dpkg),
             ("DPKG_ADMINDIR", "/var/lib/dpkg"),
             ("DPKG_ROOT", ""),
         ] {
