@@ -1,8 +1,8 @@
 //! The initramfs: made once, after all packages, by the distribution's own initramfs-tools.
 //!
 //! Owns: which kernels get one, how the tool is called, and which files it leaves. The result is an overlay: only
-//! what the tool added (`/boot/initrd.img-<version>` and its state file in `/var/lib/initramfs-tools`, without which
-//! `update-initramfs -u` in the running node would not know the kernel).
+//! what the tool added: `/boot/initrd.img-<version>`, and its state file in `/var/lib/initramfs-tools` where the release
+//! keeps one (without which `update-initramfs -u` in the running node would not know the kernel).
 
 use std::fs::File;
 use std::path::Path;
@@ -43,12 +43,18 @@ pub fn build(
         update_initramfs(root, &version, epoch, sandbox)?;
         let origin: Origin = Arc::from(format!("initramfs of kernel {version}"));
         let mut size = 0;
-        for path in [format!("boot/initrd.img-{version}"), format!("var/lib/initramfs-tools/{version}")] {
+        for (path, required) in
+            [(format!("boot/initrd.img-{version}"), true), (format!("var/lib/initramfs-tools/{version}"), false)]
+        {
             let path = TreePath::new(&path)
                 .ok_or_else(|| Error::build(format!("kernel version `{version}` is not a file name")))?;
             let file = root.join(path.to_host());
             let context = || format!("reading {path} of the new root file system");
-            let content = pack.add_file(&File::open(&file).with_context(context)?).with_context(context)?;
+            let opened = match File::open(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => continue,
+                opened => opened.with_context(context)?,
+            };
+            let content = pack.add_file(&opened).with_context(context)?;
             size = size.max(content.size());
             let meta = Meta { mtime: epoch, ..Meta::root(0o644) };
             overlay.put(&path, Entry { meta, kind: Kind::File(content), origin: origin.clone() })?;
