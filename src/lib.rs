@@ -6,6 +6,9 @@
 //! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
 //!                       -> osconfig, boot -> package -> sandbox -> format, inspect -> tree -> report, error
 
+// Libraries report; only the command line prints, in one place.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod api;
 pub mod boot;
 pub mod build;

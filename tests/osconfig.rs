@@ -2,8 +2,6 @@
 //! `IMAGEBUILDER_ROOTFS=<folder>` (and `IMAGEBUILDER_DISTRO=debian_trixie` ...) runs the shipped documents on a real
 //! root file system as well.
 
-#![allow(clippy::print_stdout, reason = "tests say what they skip")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -91,7 +91,7 @@ fn deb(folder: &Path, control: &[(&'static str, &str)], data: &[Member]) -> Path
         ("data.tar.zst", zstd::encode_all(&archive(data)[..], 1).unwrap()),
     ];
     for (name, bytes) in members {
-        write!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len()).unwrap();
+        writeln!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100644, bytes.len()).unwrap();
         out.write_all(&bytes).unwrap();
         if bytes.len() % 2 == 1 {
             out.write_all(b"\n").unwrap();
@@ -226,9 +226,7 @@ fn prepare(root: &Path) {
     std::fs::create_dir_all(root.join("usr/share/linked-to")).unwrap();
     std::os::unix::fs::symlink("linked-to", root.join("usr/share/kept-link")).unwrap();
     // Both roots are made at different seconds.
-    for name in ["usr/share/kept-link"] {
-        Command::new("touch").args(["-h", "-d", "@5"]).arg(root.join(name)).status().unwrap();
-    }
+    Command::new("touch").args(["-h", "-d", "@5"]).arg(root.join("usr/share/kept-link")).status().unwrap();
 }
 
 #[test]

@@ -195,7 +195,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(MAGIC).unwrap();
         for (name, bytes) in members {
-            write!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, bytes.len()).unwrap();
+            writeln!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100644, bytes.len()).unwrap();
             file.write_all(bytes).unwrap();
             if bytes.len() % 2 == 1 {
                 file.write_all(b"\n").unwrap();

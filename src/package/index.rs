@@ -67,9 +67,10 @@ pub struct Version<'a> {
 }
 
 /// What a relation field asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Relationship {
     PreDepends,
+    #[default]
     Depends,
     Conflicts,
     Breaks,
@@ -333,12 +334,6 @@ struct Fields<'a> {
     replaces: &'a str,
     enhances: &'a str,
     provides: &'a str,
-}
-
-impl Default for Relationship {
-    fn default() -> Self {
-        Relationship::Depends
-    }
 }
 
 impl<'a> Fields<'a> {

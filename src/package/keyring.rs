@@ -79,7 +79,7 @@ impl Keyring {
     fn from_armor(name: &str, text: &str) -> Result<Self> {
         let mut ring = Keyring { name: name.to_owned(), keys: Vec::new() };
         for (start, _) in text.match_indices(ARMOR) {
-            let (keys, _) = SignedPublicKey::from_armor_many(text[start..].as_bytes()).map_err(unreadable)?;
+            let (keys, _) = SignedPublicKey::from_armor_many(&text.as_bytes()[start..]).map_err(unreadable)?;
             ring.keys.extend(Self::collect(name, keys)?.keys);
         }
         Ok(ring)

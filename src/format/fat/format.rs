@@ -173,7 +173,7 @@ impl Timestamp {
         let (year, month, day) = civil(day);
         Timestamp {
             date: ((year - 1980) << 9 | month << 5 | day) as u16,
-            time: (second / 3600 << 11 | second / 60 % 60 << 5 | second % 60 / 2) as u16,
+            time: (((second / 3600) << 11) | ((second / 60 % 60) << 5) | (second % 60 / 2)) as u16,
         }
     }
 }
