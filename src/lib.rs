@@ -4,7 +4,7 @@
 //! (`tests/house.rs` reads the `use crate::` edges):
 //!
 //! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
-//!                       -> osconfig, boot -> package -> sandbox -> format, inspect -> tree -> report, error
+//!                       -> seal -> osconfig, boot -> package -> sandbox -> inspect, format -> tree -> report, error
 
 // Libraries report; only the command line prints, in one place.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -83,9 +83,7 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     }
     let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
     let layout = Layout::new(&intent.params.storage, &identity)?;
-    let step = environment.reporter.step(format!("resolve {}", intent.image));
     let mut lock = package::lock::resolve(&intent.package_request(), environment)?;
-    step.finish(format!("{} packages", lock.packages().count()));
     let packages: Vec<_> = lock.packages().cloned().collect();
     let debs = fetch::fetch_all(&packages, &lock.evidence.repositories, environment)?;
     lock.settle_epoch(&debs)?;
