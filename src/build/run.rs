@@ -91,10 +91,11 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     Ok(Prepared { intent, lock, plan, layout, debs })
 }
 
-/// Bytes that the work area should hold: packages unpack to about six times their size, and the tree lies there twice
-/// while file systems are made of it.
+/// Bytes that the work area should hold: packages unpack to about six times their size, scripts write more, and boot
+/// images are made there.
 fn space_needed(lock: &Lock) -> u64 {
-    lock.packages().map(|package| package.size).sum::<u64>().saturating_mul(14)
+    let packages = lock.packages().map(|package| package.size).sum::<u64>();
+    packages.saturating_mul(8).saturating_add(pack::SCRATCH_NEED)
 }
 
 fn build(one: &Prepared<'_>, options: &Options<'_>, store: &Store, folder: &mut Folder, work: &Path) -> Result<Built> {

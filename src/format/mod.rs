@@ -5,6 +5,7 @@
 //! sparse disk or partition as data.
 
 pub mod disk;
+pub mod ext4;
 pub mod fat;
 pub mod gpt;
 pub mod qcow2;

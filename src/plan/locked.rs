@@ -62,7 +62,8 @@ impl StepName {
             StepName::Initramfs => 1,
             StepName::Osconfig => 1,
             StepName::Seal => 1,
-            StepName::Pack => 1,
+            // 2: ext4 written by our own code.
+            StepName::Pack => 2,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Running foreign programs (maintainer scripts, dpkg, mke2fs, grub-mkimage) inside a target root.
+//! Running foreign programs (maintainer scripts, dpkg, grub-mkimage) inside a target root.
 //!
 //! Owns: the [`Sandbox`] interface and the implementations behind it. A job sees the target root as `/`, has no
 //! network, its own process ids, host name and IPC, a small `/dev`, and cannot start services on the host.

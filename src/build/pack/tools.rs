@@ -1,13 +1,12 @@
-//! The part of the Tree that its own mke2fs and grub-mkimage need to run.
+//! The part of the Tree that its own grub-mkimage needs to run.
 //!
-//! Owns: [`tools`]. Pure. The programs do not run in the folder that becomes the image: the sandbox's mount points and
-//! guards would be packed with it.
+//! Owns: [`tools`]. Pure. Much less than the whole Tree, which need not be unpacked for it.
 
 use crate::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
-const PROGRAMS: [&str; 2] = ["grub-mkimage", "mke2fs"];
+const PROGRAM: &[u8] = b"grub-mkimage";
 
-/// Programs, GRUB's modules, the dynamic linker and every shared library in its search path.
+/// The program, GRUB's modules, the dynamic linker and every shared library in its search path.
 pub fn tools(tree: &Tree) -> Tree {
     let mut out = Tree::new();
     for (path, entry) in tree.iter().filter(|(path, entry)| wanted(path, entry)) {
@@ -16,7 +15,7 @@ pub fn tools(tree: &Tree) -> Tree {
         insert(&mut out, tree, path, Entry { kind, ..entry.clone() });
     }
     let origin: Origin = "tools".into();
-    for folder in ["dev", "proc", "sys", "tmp", "mnt", "media", "etc", "usr/sbin"] {
+    for folder in ["dev", "proc", "sys", "tmp", "mnt", "etc", "usr/sbin"] {
         let entry = Entry { meta: Meta::root(0o755), kind: Kind::Directory, origin: origin.clone() };
         insert(&mut out, tree, &TreePath::literal(folder), entry);
     }
@@ -30,7 +29,7 @@ fn wanted(path: &TreePath, entry: &Entry) -> bool {
     let link_or_file = !matches!(entry.kind, Kind::Directory);
     // `/bin -> usr/bin` and its like
     let top_level_link = parents.is_empty() && matches!(entry.kind, Kind::Symlink(_));
-    let program = matches!(parent(0), b"bin" | b"sbin") && PROGRAMS.iter().any(|program| program.as_bytes() == name);
+    let program = matches!(parent(0), b"bin" | b"sbin") && name == PROGRAM;
     let library = memchr::memmem::find(name, b".so").is_some()
         && (matches!(parent(0), b"lib" | b"lib64") || parent(1) == b"lib" && parent(0).ends_with(b"-linux-gnu"));
     let linker_cache = path == &TreePath::literal("etc/ld.so.cache");
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_the_programs_need_and_no_more() {
+    fn takes_what_the_program_needs_and_no_more() {
         let origin: Origin = "test".into();
         let mut tree = Tree::new();
         let file = |tree: &mut Tree, path: &'static str| {
@@ -74,7 +73,7 @@ mod tests {
             "usr/sbin/mke2fs",
             "usr/bin/grub-mkimage",
             "usr/bin/bash",
-            "usr/lib/x86_64-linux-gnu/libext2fs.so.2.4",
+            "usr/lib/x86_64-linux-gnu/libdevmapper.so.1.02.1",
             "usr/lib/x86_64-linux-gnu/perl/x.so",
             "usr/lib64/ld-linux-x86-64.so.2",
             "usr/lib/grub/i386-pc/ext2.mod",
@@ -97,9 +96,8 @@ mod tests {
                 "/lib64",
                 "/usr/bin/grub-mkimage",
                 "/usr/lib/grub/i386-pc/ext2.mod",
-                "/usr/lib/x86_64-linux-gnu/libext2fs.so.2.4",
-                "/usr/lib64/ld-linux-x86-64.so.2",
-                "/usr/sbin/mke2fs"
+                "/usr/lib/x86_64-linux-gnu/libdevmapper.so.1.02.1",
+                "/usr/lib64/ld-linux-x86-64.so.2"
             ]
         );
         for (path, _) in tools.iter() {

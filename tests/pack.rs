@@ -1,0 +1,231 @@
+//! From a Tree to a disk, judged by independent readers: e2fsck, debugfs, fsck.fat, mtools, sgdisk, qemu-img.
+//!
+//! With a signed boot chain and without BIOS boot nothing of the target runs, so this works for everybody; a reader that
+//! is not installed is skipped with a message.
+
+use std::path::Path;
+use std::process::{Command, Output as Ran};
+
+use imagebuilder::api::image_configuration::QcowCompression;
+use imagebuilder::api::params::Params;
+use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
+use imagebuilder::api::scalar::Size;
+use imagebuilder::boot::{Identity, Layout};
+use imagebuilder::build::pack::{self, Format, Output, Request};
+use imagebuilder::report::Reporter;
+use imagebuilder::sandbox::Namespaces;
+use imagebuilder::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
+
+const EPOCH: i64 = 1_700_000_000;
+const MIB: u64 = 1 << 20;
+/// cap_net_raw=ep, version 2 (linux/capability.h).
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+/// Runs a reader; `None` (and a message) where it is not installed.
+fn reader(program: &str, arguments: &[&str]) -> Option<Ran> {
+    match Command::new(program).args(arguments).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output() {
+        Ok(ran) => Some(ran),
+        Err(_) => {
+            eprintln!("skipped: {program} is not installed");
+            None
+        }
+    }
+}
+
+fn assert_clean(program: &str, arguments: &[&str]) {
+    if let Some(ran) = reader(program, arguments) {
+        let text = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{program} {arguments:?}: {text}");
+    }
+}
+
+fn text(ran: &Ran) -> String {
+    String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+/// The files that the test looks for.
+fn target() -> Tree {
+    let origin: Origin = "test".into();
+    let mut tree = Tree::new();
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        tree.write_symlink(&path(name), format!("usr/{name}"), Mtime::default(), &origin).unwrap();
+    }
+    for folder in ["boot/efi", "mnt", "media", "usr/bin", "usr/lib64", "usr/lib"] {
+        tree.make_directories(&path(folder), Mtime { seconds: 5, nanoseconds: 0 }, &origin).unwrap();
+    }
+    let device =
+        Entry { meta: Meta::root(0o666), kind: Kind::CharDevice { major: 5, minor: 1 }, origin: origin.clone() };
+    tree.insert_raw(path("usr/lib/console"), device);
+    let mtime = Mtime { seconds: 1_234_567_890, nanoseconds: 0 };
+    let mut meta = Meta { mtime, uid: 1234, gid: 567, ..Meta::root(0o4711) };
+    meta.xattrs.insert(b"user.note".to_vec(), b"kept".to_vec());
+    meta.xattrs.insert(b"security.capability".to_vec(), CAPABILITY.to_vec());
+    tree.write_file(&path("usr/bin/special"), "content", meta.clone(), &origin).unwrap();
+    let kind = Kind::HardLink(path("usr/bin/special"));
+    tree.insert_raw(path("usr/bin/twin"), Entry { meta, kind, origin: origin.clone() });
+    for file in [
+        "boot/vmlinuz-1",
+        "boot/efi/EFI/BOOT/BOOTX64.EFI",
+        "usr/lib/shim/shimx64.efi.signed",
+        "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+    ] {
+        tree.write_file(&path(file), file, Meta::root(0o644), &origin).unwrap();
+    }
+    tree
+}
+
+fn params() -> Params {
+    let partition = |mount: &str, start: u64, end: u64, flag: Option<&str>, kind| Partition {
+        mount: mount.into(),
+        part_start: format!("{start}MiB"),
+        part_end: format!("{end}MiB"),
+        flags: flag.into_iter().map(str::to_owned).collect(),
+        mount_order: None,
+        filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
+    };
+    let mut params = Params::default();
+    params.distribution.name = "debian".into();
+    params.storage.qcow_capacity = Size(300 * MIB);
+    params.storage.partitions = vec![
+        partition("/", 100, 299, None, FilesystemType::Ext4),
+        partition("/boot/efi", 1, 41, Some("esp"), FilesystemType::Vfat),
+        partition("/boot", 41, 100, None, FilesystemType::Ext4),
+    ];
+    params
+}
+
+fn layout(params: &Params) -> Layout {
+    Layout::new(&params.storage, &Identity { site: "test".into(), image: "pack".into() }).unwrap()
+}
+
+fn pack(tree: &Tree, folder: &Path) {
+    let params = params();
+    let scratch = folder.join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let request = Request {
+        tree,
+        params: &params,
+        layout: &layout(&params),
+        epoch: EPOCH,
+        sandbox: &Namespaces::new(),
+        scratch: &scratch,
+        reporter: &Reporter::quiet(),
+    };
+    let output = |format, name: &str| Output { format, path: folder.join(name) };
+    let outputs = [
+        output(Format::Raw, "disk.raw"),
+        output(Format::Qcow2(Some(QcowCompression::Zstd)), "disk.qcow2"),
+        output(Format::Qcow2(None), "plain.qcow2"),
+    ];
+    pack::pack(&request, &outputs).unwrap();
+}
+
+/// Cuts a partition out of the raw image.
+fn cut(folder: &Path, number: usize) -> String {
+    let partition = &layout(&params()).partitions[number - 1];
+    let disk = std::fs::read(folder.join("disk.raw")).unwrap();
+    let file = folder.join(format!("partition-{number}"));
+    std::fs::write(&file, &disk[partition.start as usize..partition.end() as usize]).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_disk_that_independent_readers_accept() {
+    let tree = target();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    pack(&tree, folder);
+    let name = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+
+    assert_clean("sgdisk", &["-v", &name("disk.raw")]);
+    for image in ["disk.qcow2", "plain.qcow2"] {
+        assert_clean("qemu-img", &["check", &name(image)]);
+        assert_clean("qemu-img", &["compare", &name(image), &name("disk.raw")]);
+    }
+    let (root, esp, boot) = (cut(folder, 1), cut(folder, 2), cut(folder, 3));
+    assert_clean("e2fsck", &["-fn", &root]);
+    assert_clean("e2fsck", &["-fn", &boot]);
+    assert_clean("fsck.fat", &["-n", &esp]);
+    check_root(&root);
+    if let Some(ran) = reader("debugfs", &["-R", "ls -l /", &boot]) {
+        let listing = text(&ran);
+        assert!(listing.contains("vmlinuz-1") && listing.contains("efi"), "{listing}");
+    }
+    if let Some(ran) = reader("mtype", &["-i", &esp, "::/EFI/BOOT/BOOTX64.EFI"]) {
+        assert_eq!(text(&ran), "boot/efi/EFI/BOOT/BOOTX64.EFI");
+    }
+}
+
+fn check_root(image: &str) {
+    let mounted = layout(&params()).root().unwrap().uuid.to_string();
+    if let Some(ran) = reader("dumpe2fs", &["-h", image]) {
+        let header = text(&ran);
+        assert!(header.contains(&mounted), "{header}");
+        assert!(header.contains("Remount read-only"), "{header}");
+        for newer in ["metadata_csum_seed", "orphan_file"] {
+            assert!(!header.contains(newer), "old GRUBs do not read {newer}");
+        }
+    }
+    let Some(ran) = reader("debugfs", &["-R", "stat /usr/bin/special", image]) else { return };
+    let stat = text(&ran);
+    for part in [
+        "Mode:  04711",
+        "User:  1234",
+        "Group:   567",
+        "Links: 2",
+        "user.note (4) = \"kept\"",
+        "security.capability (20)",
+    ] {
+        assert!(stat.contains(part), "no `{part}` in {stat}");
+    }
+    // 1234567890 in hexadecimal digits: all four times, whenever the test runs
+    assert_eq!(stat.matches("0x499602d2").count(), 4, "{stat}");
+    let ask = |request: &str| reader("debugfs", &["-R", request, image]).map(|ran| text(&ran)).unwrap_or_default();
+    assert!(ask("ea_get /usr/bin/twin security.capability").contains("01 00 00 02 00 20 00 00"));
+    let device = ask("stat /usr/lib/console");
+    assert!(device.contains("character special") && device.contains("05:01"), "{device}");
+    // What lies on other partitions is not here.
+    let listing = reader("debugfs", &["-R", "ls -l /boot", image]).map(|ran| text(&ran)).unwrap_or_default();
+    assert!(!listing.contains("vmlinuz"), "{listing}");
+    let top = reader("debugfs", &["-R", "ls -l /", image]).map(|ran| text(&ran)).unwrap_or_default();
+    assert!(!top.contains("proc") && !top.contains(" dev"), "{top}");
+}
+
+#[test]
+fn twice_the_same_bytes() {
+    let tree = target();
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    pack(&tree, one.path());
+    pack(&tree, two.path());
+    for name in ["disk.raw", "disk.qcow2", "plain.qcow2"] {
+        let read = |folder: &tempfile::TempDir| std::fs::read(folder.path().join(name)).unwrap();
+        assert!(read(&one) == read(&two), "{name} differs");
+    }
+}
+
+#[test]
+fn too_small_is_said_before_anything_is_written() {
+    let origin: Origin = "test".into();
+    let mut tree = Tree::new();
+    tree.make_directories(&path("boot/efi"), Mtime::default(), &origin).unwrap();
+    tree.write_file(&path("big"), vec![1; 250 << 20], Meta::root(0o644), &origin).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let params = params();
+    let request = Request {
+        tree: &tree,
+        params: &params,
+        layout: &layout(&params),
+        epoch: EPOCH,
+        sandbox: &Namespaces::new(),
+        scratch: folder.path(),
+        reporter: &Reporter::quiet(),
+    };
+    let error = pack::disk(&request).unwrap_err();
+    assert_eq!(error.kind().exit_code(), 6);
+    assert!(error.to_string().contains("partition 1 (/): the content needs 26"), "{error}");
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}
