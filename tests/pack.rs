@@ -213,6 +213,7 @@ fn too_small_is_said_before_anything_is_written() {
     let mut tree = Tree::new();
     tree.make_directories(&path("boot/efi"), Mtime::default(), &origin).unwrap();
     tree.write_file(&path("big"), vec![1; 250 << 20], Meta::root(0o644), &origin).unwrap();
+    tree.write_file(&path("boot/big"), vec![1; 70 << 20], Meta::root(0o644), &origin).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let params = params();
     let request = Request {
@@ -226,6 +227,8 @@ fn too_small_is_said_before_anything_is_written() {
     };
     let error = pack::disk(&request).unwrap_err();
     assert_eq!(error.kind().exit_code(), 6);
-    assert!(error.to_string().contains("partition 1 (/): the content needs 26"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("partition 1 (/): the content needs 28") && text.contains("has 208666624"), "{text}");
+    assert!(text.contains("partition 3 (/boot): the content needs 7") && text.contains("has 61865984"), "{text}");
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
 }
