@@ -57,7 +57,7 @@ lint: setup ## Check formatting and run clippy, warnings as errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 docs: build ## Write the generated pages under docs/reference again
-	UPDATE_DOCS=1 $(CARGO) test --locked --test docs
+	UPDATE_DOCS=1 $(CARGO) test --locked --test docs --test reference
 
 doctor: build ## Show what this machine lacks
 	$(IMAGEBUILDER) doctor

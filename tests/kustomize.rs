@@ -3,6 +3,9 @@
 //! (unless the case has a file `stricter` that says why only this program refuses). `build` names the folder to
 //! build when it is not `in` itself. `UPDATE_EXPECTED=1` rewrites the errors; expected output comes from kubectl.
 
+// Whether the oracle had its say is part of what a test run tells.
+#![allow(clippy::print_stdout)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

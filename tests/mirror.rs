@@ -624,3 +624,47 @@ fn a_flat_repository_has_no_components() {
     let lock = lock::resolve(&request, &run.environment()).unwrap();
     assert_eq!(run.fetch(&lock).unwrap().len(), 1);
 }
+
+/// The real Debian archive, where it can be reached: signature, index, and a few small packages.
+#[test]
+fn the_real_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = Environment {
+        cache: folder.path().to_owned(),
+        now: now(),
+        reporter: Reporter::quiet(),
+        http: Client::new(Proxies::from_variables(std::env::vars()), Patience { attempts: 2, ..Patience::default() })
+            .unwrap(),
+    };
+    let repository = Repository {
+        source: "http://deb.debian.org/debian".into(),
+        suite: "bookworm".into(),
+        components: BTreeMap::from([("main".to_owned(), Empty {})]),
+        keyring: "debian-archive".into(),
+        ..Repository::default()
+    };
+    let request = Request {
+        architecture: "amd64".into(),
+        repositories: BTreeMap::from([("debian".to_owned(), repository)]),
+        layers: vec![LayerRequest { layer: Layer::Base, packages: Vec::new() }],
+        unapproved: BTreeSet::new(),
+    };
+    let mut lock = match lock::resolve(&request, &environment) {
+        Err(error) if error.kind() == Kind::Network => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+        lock => lock.unwrap(),
+    };
+    assert!(lock.packages().any(|package| package.name == "dpkg"));
+    let mut packages: Vec<_> = lock.packages().cloned().collect();
+    packages.sort_by_key(|package| package.size);
+    packages.truncate(8);
+    let paths = fetch_all(&packages, &lock.evidence.repositories, &environment).unwrap();
+    for (path, package) in paths.iter().zip(&packages) {
+        assert_eq!(Digest::of(&std::fs::read(path).unwrap()), package.sha256);
+    }
+    lock.settle_epoch(&paths).unwrap();
+    let epoch = lock.epoch.unwrap();
+    assert!((1_500_000_000..now()).contains(&epoch), "{epoch}");
+}

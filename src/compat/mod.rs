@@ -28,6 +28,19 @@ use crate::error::{Context, Error, Kind, Result};
 /// The folder below a workdir that holds one folder per image.
 const BUNDLE: &str = "qcow-bundle";
 
+/// Every variable: the file it is given in, its name, and what becomes of it.
+pub fn reference() -> Vec<(&'static str, &'static str, &'static str)> {
+    let tables = [
+        ("multistrap-vars.yaml", multistrap::TABLE),
+        ("osconfig-vars.yaml", osconfig::TABLE),
+        ("qcow-vars.yaml", qcow::TABLE),
+    ];
+    let rows = |(file, table): (&'static str, variables::Table)| {
+        table.iter().map(move |variable| (file, variable.name, variable.becomes))
+    };
+    tables.into_iter().flat_map(rows).collect()
+}
+
 /// The images of a workdir, by name: one per folder of `qcow-bundle`.
 pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
     let folder = workdir.join(BUNDLE);

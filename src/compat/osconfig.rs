@@ -6,22 +6,22 @@
 use super::overlay::{Overlay, key as key_at, mapping_of};
 use super::variables::{Table, ignored, known_keys, later, list, mapping, required, sets, text};
 use crate::document::{Diagnostic, Key, Node};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) const TABLE: Table = &[
-    sets("kernel", kernel),
-    sets("banners", banners),
-    sets("kubelet", kubelet),
-    sets("grub", grub),
-    sets("grub_cmdline_linux_default_append", command_line_append),
-    sets("limits", limits),
-    sets("sysctl", sysctl),
-    sets("directories", directories),
-    sets("files", files),
-    sets("systemd", systemd),
+    sets("kernel", "`kernel.modules`, replaced", kernel),
+    sets("banners", "`files./etc/issue` and `files./etc/update-motd.d/00-motd`", banners),
+    sets("kubelet", "`kubernetes.kubelet.extra_systemd_args`, replaced", kubelet),
+    sets("grub", "`kernel.grub` and `kernel.commandLine`, replaced; all of it must be given", grub),
+    sets("grub_cmdline_linux_default_append", "added to the end of `kernel.commandLine`", command_line_append),
+    sets("limits", "`limits`, replaced", limits),
+    sets("sysctl", "`kernel.sysctl`, replaced", sysctl),
+    sets("directories", "entries of `files` with `state: directory`", directories),
+    sets("files", "entries of `files`", files),
+    sets("systemd", "entries of `systemd`", systemd),
     // After `files`: it changes what they made.
-    sets("file_permissions", file_permissions),
-    sets("user_management", user_management),
+    sets("file_permissions", "owner and mode in entries of `files`", file_permissions),
+    sets("user_management", "entries of `users`", user_management),
     later("user_scripts"),
     later("fetch_from_url"),
     later("fetch_from_url_append"),
@@ -103,10 +103,11 @@ fn grub(overlay: &mut Overlay, key: &Key, value: &Node) -> Result<()> {
     known_keys(value, "`grub`", &["GRUB_TIMEOUT", "GRUB_CMDLINE_LINUX_DEFAULT", "GRUB_SERIAL_COMMAND"])?;
     let part = |name: &str| {
         value.get(name).ok_or_else(|| {
-            Diagnostic::at(&key.at, format!("`grub` without `{name}`")).hint(
+            let diagnostic = Diagnostic::at(&key.at, format!("`grub` without `{name}`"));
+            Error::from(diagnostic.hint(
                 "a variable replaces its setting as a whole: give all of `grub`, or use \
                  `grub_cmdline_linux_default_append` to add kernel arguments",
-            )
+            ))
         })
     };
     let timeout = part("GRUB_TIMEOUT")?;

@@ -8,10 +8,10 @@ use crate::document::{Key, Node};
 use crate::error::Result;
 
 pub(super) const TABLE: Table = &[
-    sets("qcow_capacity", qcow_capacity),
-    sets("partitions", partitions),
-    sets("qcow_compress", qcow_compress),
-    sets("img_name", img_name),
+    sets("qcow_capacity", "`storage.qcow_capacity`", qcow_capacity),
+    sets("partitions", "`storage.partitions`, replaced", partitions),
+    sets("qcow_compress", "`spec.params.qcowbuilder.qcow_compress` of the ImageConfiguration", qcow_compress),
+    sets("img_name", "`spec.image.outputFileName` of the ImageConfiguration", img_name),
     ignored("src"),
     ignored("dst"),
     ignored("nbd_build_dir"),

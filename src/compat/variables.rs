@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Kind, Result};
 /// What a variable means.
 pub(super) enum Meaning {
     /// Its effect on the documents.
-    Sets(fn(&mut Overlay, &Key, &Node) -> Result<()>),
+    Sets(Effect),
     /// How upstream worked, with no effect on what is built.
     Ignored,
     /// Not available yet: an error unless empty.
@@ -20,19 +20,23 @@ pub(super) enum Meaning {
 
 pub(super) struct Variable {
     pub(super) name: &'static str,
+    /// What becomes of it, for the reference page: a path below `NodeProfile.spec` and how it is changed.
+    pub(super) becomes: &'static str,
     pub(super) meaning: Meaning,
 }
 
-pub(super) const fn sets(name: &'static str, effect: fn(&mut Overlay, &Key, &Node) -> Result<()>) -> Variable {
-    Variable { name, meaning: Meaning::Sets(effect) }
+type Effect = fn(&mut Overlay, &Key, &Node) -> Result<()>;
+
+pub(super) const fn sets(name: &'static str, becomes: &'static str, effect: Effect) -> Variable {
+    Variable { name, becomes, meaning: Meaning::Sets(effect) }
 }
 
 pub(super) const fn ignored(name: &'static str) -> Variable {
-    Variable { name, meaning: Meaning::Ignored }
+    Variable { name, becomes: "nothing: it told how upstream worked", meaning: Meaning::Ignored }
 }
 
 pub(super) const fn later(name: &'static str) -> Variable {
-    Variable { name, meaning: Meaning::Later }
+    Variable { name, becomes: "not available yet: must be empty", meaning: Meaning::Later }
 }
 
 /// In the order of a table, variables are applied; so a base comes before what is appended to it.
