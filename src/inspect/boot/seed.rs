@@ -60,8 +60,11 @@ impl Seed {
             "shell": "/bin/bash",
             "sudo": "ALL=(ALL) NOPASSWD:ALL",
             "lock_passwd": self.password.is_none(),
-            "ssh_authorized_keys": self.ssh_keys,
         });
+        // cloud-init's schema does not take an empty list, and newer releases call the boot degraded then.
+        if !self.ssh_keys.is_empty() {
+            user["ssh_authorized_keys"] = json!(self.ssh_keys);
+        }
         if let Some(password) = &self.password {
             user["plain_text_passwd"] = Value::from(password.as_str());
         }
@@ -129,9 +132,10 @@ mod tests {
         assert_eq!(yaml["users"][0]["lock_passwd"], true);
         assert_eq!(yaml["users"][0]["ssh_authorized_keys"][0], "ssh-x: #");
         assert!(yaml["users"][0].get("plain_text_passwd").is_none());
-        let text = Seed { password: Some("a\"b".into()), ..seed() }.user_data();
+        let text = Seed { password: Some("a\"b".into()), ssh_keys: Vec::new(), ..seed() }.user_data();
         let yaml: Value = serde_json::from_str(text.strip_prefix("#cloud-config\n").unwrap()).unwrap();
         assert_eq!(yaml["users"][0]["plain_text_passwd"], "a\"b");
+        assert!(yaml["users"][0].get("ssh_authorized_keys").is_none());
     }
 
     #[test]
