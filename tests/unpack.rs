@@ -326,6 +326,31 @@ fn links_are_followed_inside_the_target_only() {
 }
 
 #[test]
+fn a_second_name_of_a_link_does_not_reach_the_host() {
+    if !privileged() {
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(outside.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let leak = |text: String| -> &'static str { Box::leak(text.into_boxed_str()) };
+    let place = leak(outside.path().to_str().unwrap().to_string());
+    let scratch = tempfile::tempdir().unwrap();
+    let debs = scratch.path().join("debs");
+    std::fs::create_dir(&debs).unwrap();
+    // The target has a folder of the same name, so the link leads to a folder there, too.
+    let mut members = vec![folder("./")];
+    let ends = place.match_indices('/').map(|(at, _)| at).skip(1).chain([place.len()]);
+    members.extend(ends.map(|end| folder(leak(format!(".{}", &place[..end])))));
+    members.push(symlink("./out", place));
+    let first = deb(&debs, &[("control", &simple("first"))], &members);
+    let second = [folder("./"), folder("./out"), Member { mode: 0o777, ..hard_link("./second", "./out") }];
+    let second = deb(&debs, &[("control", &simple("second"))], &second);
+    let error = unpack(&target(scratch.path(), "root"), &[first, second], Conffiles::Beside).unwrap_err().to_string();
+    assert!(error.contains("which is not a file"), "{error}");
+    assert_eq!(outside.path().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
 fn owners_go_by_the_names_that_the_target_knows() {
     if !privileged() {
         return;

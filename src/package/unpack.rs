@@ -219,6 +219,12 @@ impl<'a> Unpacker<'a> {
         let real = self.database.divert(&target, &current.binary.name).cloned().unwrap_or(target);
         let real = if beside { aside(&real)? } else { real };
         let from = self.root.parent(&real)?;
+        // An earlier package's symbolic link may stand where this one has a folder; owner and mode that are set through
+        // a second name of it would be those of a file of the host.
+        let stat = self.root.stat(&real)?;
+        if stat.is_none_or(|stat| matches!(FileType::from_raw_mode(stat.st_mode), FileType::Symlink)) {
+            return Err(Error::build(format!("hard link to `{real}`, which is not a file")));
+        }
         self.root.clear(parent, place)?;
         rustix::fs::linkat(&from, name(&real), parent, name(place), AtFlags::empty())
             .with_context(|| format!("linking `{place}` to `{real}`"))
