@@ -128,6 +128,8 @@ fn too_much_is_refused() {
     assert!(load_str("x", &many).unwrap_err().message().contains("more than 1000 documents"));
     let large = format!("a: \"{}\"\n", "x".repeat(5 << 20));
     assert!(load_str("x", &large).unwrap_err().message().contains("larger than 4 MiB"));
+    let copies = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(1000));
+    assert!(load_str("x", &copies).unwrap_err().message().contains("too much text"));
 }
 
 #[test]

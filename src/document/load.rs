@@ -20,7 +20,7 @@ const FILE_LIMIT: u64 = 64 << 20;
 const DOCUMENT_LIMIT: usize = 4 << 20;
 const DOCUMENTS_LIMIT: usize = 1000;
 const DEPTH_LIMIT: usize = 128;
-/// Nodes that aliases and merge keys may add to a document.
+/// What aliases may add to a document, as [`Node::weight`] counts: values, and 25 MB if it is all text.
 const ALIAS_BUDGET: usize = 100_000;
 
 /// Reads all documents of a file. Empty documents are left out.
@@ -96,10 +96,11 @@ fn masked_block(node: &Node, text: &str) -> Option<String> {
 /// The content of a file of bounded size.
 pub fn read_limited(path: &Path) -> Result<Vec<u8>> {
     let fail = |error: std::io::Error| Error::documents(error.to_string());
-    let file = std::fs::File::open(path).map_err(fail)?;
-    if !file.metadata().map_err(fail)?.is_file() {
+    // Asked before opening, too: to open a named pipe is to wait for somebody who writes into it.
+    if !std::fs::metadata(path).map_err(fail)?.is_file() {
         return Err(Error::documents("not a regular file"));
     }
+    let file = std::fs::File::open(path).map_err(fail)?;
     let mut bytes = Vec::new();
     file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > FILE_LIMIT {
@@ -228,7 +229,7 @@ impl<'a> Run<'a> {
         match self.anchors.get(&id) {
             Some(Some(node)) => {
                 let node = node.clone();
-                self.spend(node.count(), span)?;
+                self.spend(node.weight(), span)?;
                 Ok(node)
             }
             Some(None) => Err(self.fail(span, "alias inside the very value that it stands for")),
@@ -236,13 +237,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn spend(&mut self, nodes: usize, span: &Span) -> Result<()> {
-        match self.budget.checked_sub(nodes) {
+    fn spend(&mut self, weight: usize, span: &Span) -> Result<()> {
+        match self.budget.checked_sub(weight) {
             Some(left) => {
                 self.budget = left;
                 Ok(())
             }
-            None => Err(self.fail(span, format!("aliases add more than {ALIAS_BUDGET} values"))),
+            None => Err(self.fail(span, format!("aliases add more than {ALIAS_BUDGET} values, or too much text"))),
         }
     }
 

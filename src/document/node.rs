@@ -7,6 +7,9 @@
 use super::scalar::{Resolved, resolve};
 use super::source::{Position, Source};
 
+/// Bytes of text that weigh as much as a node.
+const TEXT_WEIGHT: usize = 256;
+
 #[derive(Debug, Clone)]
 pub struct Node {
     pub value: Value,
@@ -201,13 +204,6 @@ impl Node {
         }
     }
 
-    pub fn as_sequence_mut(&mut self) -> Option<&mut Vec<Node>> {
-        match &mut self.value {
-            Value::Sequence(items) => Some(items),
-            _ => None,
-        }
-    }
-
     pub fn as_scalar(&self) -> Option<&Scalar> {
         match &self.value {
             Value::Scalar(scalar) => Some(scalar),
@@ -268,12 +264,14 @@ impl Node {
         }
     }
 
-    /// How many nodes this is, itself included.
-    pub fn count(&self) -> usize {
+    /// What a copy of this costs: one for each node, and one for every 256 bytes of text and keys.
+    pub fn weight(&self) -> usize {
         1 + match &self.value {
-            Value::Mapping(mapping) => mapping.entries.iter().map(|entry| entry.value.count()).sum(),
-            Value::Sequence(items) => items.iter().map(Node::count).sum::<usize>(),
-            Value::Scalar(_) => 0,
+            Value::Mapping(mapping) => {
+                mapping.entries.iter().map(|entry| entry.key.text.len() / TEXT_WEIGHT + entry.value.weight()).sum()
+            }
+            Value::Sequence(items) => items.iter().map(Node::weight).sum::<usize>(),
+            Value::Scalar(scalar) => scalar.text.len() / TEXT_WEIGHT,
         }
     }
 }
