@@ -61,11 +61,13 @@ struct Inner {
     hints: Vec<String>,
     /// A ready-made source snippet (file:line:column with the line shown), printed below the message.
     snippet: Option<String>,
+    /// The setting at fault, as a path below `params`: who knows the documents can tell where it was written.
+    subject: Option<Vec<String>>,
 }
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), contexts: Vec::new(), hints: Vec::new(), snippet: None }))
+        Error(Box::new(Inner { kind, message: message.into(), contexts: Vec::new(), hints: Vec::new(), snippet: None, subject: None }))
     }
 
     pub fn build(message: impl Into<String>) -> Self {
@@ -92,6 +94,28 @@ impl Error {
     pub fn add_context(mut self, context: impl Into<String>) -> Self {
         self.0.contexts.push(context.into());
         self
+    }
+
+    /// Names the setting at fault, by its path below `params` or below what [`Error::within`] will add. The first one
+    /// named stays: it was nearest to the problem.
+    #[must_use]
+    pub fn about(mut self, path: &[&str]) -> Self {
+        self.0.subject.get_or_insert_with(|| path.iter().map(|&part| part.to_owned()).collect());
+        self
+    }
+
+    /// Puts a path in front of the setting at fault; without one, the path is all that is known.
+    #[must_use]
+    pub fn within(mut self, path: &[&str]) -> Self {
+        let outer = path.iter().map(|&part| part.to_owned());
+        let inner = self.0.subject.take().unwrap_or_default();
+        self.0.subject = Some(outer.chain(inner).collect());
+        self
+    }
+
+    /// The setting at fault, if the error is about one.
+    pub fn subject(&self) -> Option<&[String]> {
+        self.0.subject.as_deref()
     }
 
     pub fn kind(&self) -> Kind {

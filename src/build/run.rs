@@ -62,7 +62,11 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let store = Store::open(&options.environment.cache)?;
     let prepared = intents
         .iter()
-        .map(|intent| prepare(intent, options).with_context(|| format!("preparing image `{}`", intent.image)))
+        .map(|intent| {
+            prepare(intent, options)
+                .map_err(|error| intent.locate(error))
+                .with_context(|| format!("preparing image `{}`", intent.image))
+        })
         .collect::<Result<Vec<_>>>()?;
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{Globals, output};
+use super::{Globals, host, output};
 use crate::error::{Context, Error, Kind, Result};
 use crate::inspect::boot::machine::{ImageFile, Prepared};
 use crate::inspect::boot::{Accel, Firmware, Options, Seed, checks, seed};
@@ -106,6 +106,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         disk_size: args.disk_size,
         ssh_port: None,
     };
+    programs(args, &options)?;
     let seed = seed(args)?;
     if args.check {
         return check(args, globals, &seed, &options);
@@ -114,6 +115,19 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let prepared = Prepared::new(&args.image, &seed, &options)?;
     output::print(&greeting(args, &seed, &options)?)?;
     prepared.interact()
+}
+
+/// What starts the machine has to be installed: said before anything is made, with the command that installs it.
+/// A wrong image is the nearer problem.
+fn programs(args: &Args, options: &Options) -> Result<()> {
+    ImageFile::examine(&args.image)?;
+    for (program, package) in [("qemu-img", host::QEMU_IMG), ("qemu-system-x86_64", host::QEMU)] {
+        if host::find_program(program).is_none() {
+            return Err(Error::build(format!("`{program}` is not installed")).hint(host::install(package)));
+        }
+    }
+    options.firmware.ovmf().map_err(|error| error.hint(host::install(host::OVMF)))?;
+    Ok(())
 }
 
 /// The seed that the arguments describe; a password is made up if none is given.

@@ -45,6 +45,10 @@ pub fn reference() -> Vec<(&'static str, &'static str, &'static str)> {
 pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
     let folder = workdir.join(BUNDLE);
     let context = || format!("listing {}", folder.display());
+    if !folder.is_dir() {
+        return Err(Error::documents(format!("no images to build: there is no folder {}", folder.display()))
+            .hint(format!("give the folder that holds `{BUNDLE}/` and `rootfs/`, such as `config`")));
+    }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(context)? {
         let entry = entry.with_context(context)?;

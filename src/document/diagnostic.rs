@@ -79,6 +79,14 @@ impl Diagnostic {
         self
     }
 
+    /// Adds the place to an error that came from elsewhere: its position to the message, the lines below it. The
+    /// message of the diagnostic does not count.
+    pub fn attach(self, error: Error) -> Error {
+        let snippet = self.snippet();
+        let error = error.add_context(self.at.to_string());
+        if snippet.is_empty() { error } else { error.snippet(snippet) }
+    }
+
     fn snippet(&self) -> String {
         if self.secret {
             return String::new();

@@ -65,7 +65,13 @@ impl Keyring {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).context("opening it")?;
+        let file = match std::fs::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::documents("there is no such file")
+                    .hint("install the package that brings the keyring, or correct `keyring` of the repository"));
+            }
+            opened => opened.context("opening it")?,
+        };
         let mut bytes = Vec::new();
         std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_LIMIT), &mut bytes).context("reading it")?;
         let name = path.display().to_string();

@@ -12,7 +12,9 @@ use crate::api::image_configuration::{ImageType, QcowCompression};
 use crate::api::params::software::Layer;
 use crate::api::{API_VERSION, AirshipImage, ObjectMeta, Params};
 use crate::check::Finding;
-use crate::document::{self, Node, Origin, OriginEntry};
+use crate::document::{self, Diagnostic, Node, Origin, OriginEntry};
+use crate::error::Error;
+use crate::package::http::redact;
 use crate::package::lock::{LayerRequest, PackageRequest, Request};
 
 /// One image to build. Two Intents are equal when they ask for the same; where their values were written does not
@@ -113,6 +115,36 @@ impl Intent {
     pub fn origin(&self, path: &[&str]) -> Option<String> {
         let params = self.document.at(&["spec", "params"])?;
         (1..=path.len()).rev().find_map(|length| params.at(&path[..length])).map(|node| node.origin.at.to_string())
+    }
+
+    /// Adds to an error about a setting ([`Error::subject`]) where that setting was written. Other errors come back
+    /// as they are.
+    pub fn locate(&self, error: Error) -> Error {
+        let Some(subject) = error.subject() else { return error };
+        let mut node = self.document.at(&["spec", "params"]);
+        let mut place = None;
+        for part in subject {
+            let mapping = node.and_then(Node::as_mapping);
+            let Some(entry) = mapping.and_then(|mapping| mapping.entries.iter().find(|entry| entry.key.text == *part))
+            else {
+                break;
+            };
+            place = Some(entry);
+            node = Some(&entry.value);
+        }
+        let Some(entry) = place else { return error };
+        // A scalar is its own best place; of anything bigger, the key says more than its first line.
+        let at = if entry.value.as_scalar().is_some() { &entry.value.origin.at } else { &entry.key.at };
+        let mut diagnostic = Diagnostic::at(at, "");
+        if subject.iter().any(|part| part == "repositories") && self.repositories_hold_secrets() {
+            diagnostic = diagnostic.without_text();
+        }
+        diagnostic.attach(error)
+    }
+
+    /// An address may carry the password of its mirror, and lines near it would show it.
+    fn repositories_hold_secrets(&self) -> bool {
+        self.params.distribution.repositories.values().any(|repository| redact(&repository.source) != repository.source)
     }
 
     /// Every value of the documents with the places that made it what it is, newest first.

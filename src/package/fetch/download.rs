@@ -252,7 +252,13 @@ fn mismatch(problem: String) -> Error {
 }
 
 fn unexpected(client: &Client, url: &str, status: u16) -> Error {
-    client.unreachable(url, format!("the server answered with status {status}"))
+    match status {
+        // The server is fine: no proxy helps, the address does.
+        404 | 410 => Error::new(Kind::Network, format!("{} is not there (status {status})", redact(url)))
+            .hint("check `source`, `suite` and `components` of the repository; a mirror may also be in the middle of an update")
+            .about(&["suite"]),
+        _ => client.unreachable(url, format!("the server answered with status {status}")),
+    }
 }
 
 /// A file whose size and digest nobody knows yet (the signed index itself), into memory.

@@ -49,19 +49,21 @@ pub struct Updated {
 /// Fetches and verifies what a repository offers for one architecture.
 pub fn update(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
     update_inner(repository, architecture, environment)
+        .map_err(|error| error.within(&["distribution", "repositories", name]))
         .with_context(|| format!("updating repository {name} ({} {})", redact(&repository.source), repository.suite))
 }
 
 fn update_inner(repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
     let place = Place::of(repository)?;
-    let keyring = Keyring::load(&repository.keyring)?;
-    let bytes = download_small(&environment.http, &place.url("InRelease"), RELEASE_LIMIT)?;
+    let keyring = Keyring::load(&repository.keyring).map_err(|error| error.about(&["keyring"]))?;
+    let bytes = download_small(&environment.http, &place.url("InRelease"), RELEASE_LIMIT)
+        .map_err(|error| error.about(&["source"]))?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| Error::new(Kind::Authenticity, "the signed index is not text"))?;
-    let verified = keyring.verify(text, environment.now)?;
+    let verified = keyring.verify(text, environment.now).map_err(|error| error.about(&["keyring"]))?;
     let release = Release::parse(&verified.text)?;
-    release.check(&repository.suite, environment.now)?;
-    refuse_rollback(repository, &release, &environment.cache)?;
+    release.check(&repository.suite, environment.now).map_err(|error| error.about(&["source"]))?;
+    refuse_rollback(repository, &release, &environment.cache).map_err(|error| error.about(&["source"]))?;
     let mut texts = Vec::new();
     let mut indexes = BTreeMap::new();
     for folder in folders(repository, &release, architecture)? {
@@ -92,7 +94,7 @@ impl Place {
         let plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'~' | b':');
         if suite.is_empty() || !suite.bytes().all(plain) || suite.split('/').any(|part| part == "..") {
-            return Err(Error::documents(format!("`{suite}` is not the name of a suite")));
+            return Err(Error::documents(format!("`{suite}` is not the name of a suite")).about(&["suite"]));
         }
         let base = match suite.strip_suffix('/') {
             Some("" | ".") => source.to_owned(),
@@ -114,12 +116,14 @@ fn folders(repository: &Repository, release: &Release, architecture: &str) -> Re
     }
     if repository.components.is_empty() {
         return Err(Error::documents("no component is asked for")
+            .about(&["components"])
             .hint(format!("the suite has {}", release.components.join(", "))));
     }
     let mut folders = Vec::new();
     for component in repository.components.keys() {
         if !release.components.is_empty() && !release.components.contains(component) {
             return Err(Error::documents(format!("the suite has no component `{component}`"))
+                .about(&["components", component])
                 .hint(format!("it has {}", release.components.join(", "))));
         }
         folders.push(format!("{component}/binary-{architecture}/"));

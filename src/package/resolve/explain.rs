@@ -4,13 +4,18 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::package::index::{Alternative, Group, NameId, Universe, VersionId};
 
 use super::mark::Marks;
 
 /// How many levels of "which needs" are spelled out.
 const DEPTH: usize = 6;
+
+/// Where a package is asked for in the documents.
+pub fn package(name: &str) -> [&str; 3] {
+    ["software", "packages", name]
+}
 
 pub fn unknown(universe: &Universe<'_>, name: &str) -> Error {
     let mut near: Vec<(usize, &str)> = universe
@@ -21,7 +26,7 @@ pub fn unknown(universe: &Universe<'_>, name: &str) -> Error {
         .collect();
     near.sort_unstable();
     near.truncate(3);
-    let error = Error::documents(format!("package `{name}` is in none of the repositories"));
+    let error = Error::documents(format!("package `{name}` is in none of the repositories")).about(&package(name));
     if near.is_empty() {
         return error.hint("check the release and the components of `distribution.repositories`");
     }
@@ -32,7 +37,9 @@ pub fn unknown(universe: &Universe<'_>, name: &str) -> Error {
 pub fn unknown_version(universe: &Universe<'_>, id: NameId, wanted: &str) -> Error {
     let name = universe.name(id);
     let versions: Vec<&str> = name.versions.iter().map(|id| universe.version(*id).version).take(5).collect();
+    let [software, packages, package] = package(name.name);
     Error::documents(format!("package `{}` is not there in version {wanted}", name.name))
+        .about(&[software, packages, package, "version"])
         .hint(format!("the repositories offer {}", versions.join(", ")))
 }
 
@@ -51,7 +58,8 @@ pub fn no_solution(marks: &Marks<'_, '_>, wanted: &[NameId], unapproved: &BTreeS
     }
     let asked = if wanted.contains(&broken) { "" } else { ", which other packages need," };
     let message = format!("package `{}`{asked} cannot be installed:\n{}", universe.name(broken).name, lines.join("\n"));
-    Error::new(Kind::Build, message)
+    Error::documents(message)
+        .about(&package(universe.name(broken).name))
         .hint("leave out the package, or add the repository or component that holds what is missing")
 }
 

@@ -105,6 +105,7 @@ impl Marks<'_, '_> {
         let name = request.name.as_str();
         if unapproved.contains(name) {
             return Err(Error::documents(format!("package `{name}` is asked for and unapproved at the same time"))
+                .about(&explain::package(name))
                 .hint(format!("take `{name}` out of `software.packages` or of `software.unapproved_packages`")));
         }
         let Some(id) = universe.find(name) else { return Err(explain::unknown(universe, name)) };
@@ -115,6 +116,7 @@ impl Marks<'_, '_> {
             return match self.candidate(id) {
                 Some(_) => Ok(id),
                 None => Err(Error::documents(format!("package `{name}` has no version that may be installed"))
+                    .about(&explain::package(name))
                     .hint("the pin `priority` of its repository keeps it out")),
             };
         };
@@ -126,6 +128,7 @@ impl Marks<'_, '_> {
             Error::documents(format!(
                 "package `{name}` is asked for in version {wanted}, a lower layer has {installed}"
             ))
+            .about(&explain::package(name))
             .hint("ask for that version in the lower layer")
         })?;
         Ok(id)
@@ -148,6 +151,7 @@ impl Marks<'_, '_> {
                 owners.sort_by_key(|id| universe.name(*id).name);
                 let names: Vec<&str> = owners.iter().map(|id| universe.name(*id).name).collect();
                 Err(Error::documents(format!("`{name}` is not a package but provided by several"))
+                    .about(&explain::package(name))
                     .hint(format!("ask for one of them: {}", names.join(", "))))
             }
         }

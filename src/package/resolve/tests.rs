@@ -108,7 +108,7 @@ fn conflicts_of_what_was_asked_for_bar_a_package() {
     let packages = "a 1 | Depends: x | y\nx 1\ny 1\nb 1 | Conflicts: x\n";
     assert_eq!(solve(packages, "b a").unwrap(), "a=1 b=1 y*=1");
     let error = solve("a 1 | Depends: x\nx 1\nb 1 | Conflicts: x\n", "a b").unwrap_err();
-    assert_eq!(error.kind(), Kind::Build);
+    assert_eq!(error.kind(), Kind::Documents);
     assert!(error.to_string().contains("b 1 excludes x (Conflicts)\n    but x 1 is chosen, a needs it"), "{error}");
     let own = "a 1 | Conflicts: v; Provides: v\n";
     assert_eq!(solve(own, "a").unwrap(), "a=1");
@@ -188,7 +188,7 @@ fn unknown_names_and_versions_are_the_documents_fault() {
 fn the_chain_of_a_missing_dependency_is_spelled_out() {
     let error =
         solve("a 1 | Depends: b\nb 1 | Depends: c (>= 2) | d | e\nc 1\ne 1 | Pre-Depends: f\n", "a").unwrap_err();
-    assert_eq!(error.kind(), Kind::Build);
+    assert_eq!(error.kind(), Kind::Documents);
     let expected = "choosing the packages of layer base: package `a` cannot be installed:\n\
         \x20 a 1 needs b (Depends)\n\
         \x20   b 1 needs c (>= 2) | d | e (Depends)\n\
