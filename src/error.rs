@@ -104,12 +104,11 @@ impl Error {
         self
     }
 
-    /// Puts a path in front of the setting at fault; without one, the path is all that is known.
+    /// Puts a path in front of the setting at fault, if there is one.
     #[must_use]
     pub fn within(mut self, path: &[&str]) -> Self {
         let outer = path.iter().map(|&part| part.to_owned());
-        let inner = self.0.subject.take().unwrap_or_default();
-        self.0.subject = Some(outer.chain(inner).collect());
+        self.0.subject = self.0.subject.take().map(|inner| outer.chain(inner).collect());
         self
     }
 
@@ -223,6 +222,13 @@ mod tests {
     fn a_full_disk_has_its_own_exit_code() {
         let failed: std::io::Result<()> = Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
         assert_eq!(failed.context("writing out/x").unwrap_err().kind().exit_code(), 6);
+    }
+
+    #[test]
+    fn the_setting_at_fault_is_the_one_named_first() {
+        let error = Error::documents("x").about(&["suite"]).about(&["source"]).within(&["repositories", "debian"]);
+        assert_eq!(error.subject().unwrap(), ["repositories", "debian", "suite"]);
+        assert!(Error::documents("x").within(&["repositories"]).subject().is_none());
     }
 
     #[test]

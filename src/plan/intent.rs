@@ -13,7 +13,7 @@ use crate::api::params::software::Layer;
 use crate::api::{API_VERSION, AirshipImage, ObjectMeta, Params};
 use crate::check::Finding;
 use crate::document::{self, Diagnostic, Node, Origin, OriginEntry};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::package::http::redact;
 use crate::package::lock::{LayerRequest, PackageRequest, Request};
 
@@ -120,7 +120,9 @@ impl Intent {
     /// Adds to an error about a setting ([`Error::subject`]) where that setting was written. Other errors come back
     /// as they are.
     pub fn locate(&self, error: Error) -> Error {
-        let Some(subject) = error.subject() else { return error };
+        // A full disk or Ctrl-C met on the way is not the setting's fault.
+        let by_input = matches!(error.kind(), Kind::Documents | Kind::Authenticity | Kind::Network);
+        let Some(subject) = error.subject().filter(|_| by_input) else { return error };
         let mut node = self.document.at(&["spec", "params"]);
         let mut place = None;
         for part in subject {

@@ -53,6 +53,11 @@ pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, pr
         return Ok(false);
     }
     let result = attempts(client, url, expected, &mut part, progress)
+        .map_err(|error| match error.kind() {
+            // Which disk is full.
+            Kind::Space => error.add_context(part_path.display().to_string()),
+            _ => error,
+        })
         .with_context(|| format!("downloading {}", redact(url)))
         .and_then(|()| {
             std::fs::rename(&part_path, path).with_context(|| format!("moving {} into place", path.display()))
