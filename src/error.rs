@@ -67,7 +67,14 @@ struct Inner {
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into(), contexts: Vec::new(), hints: Vec::new(), snippet: None, subject: None }))
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            contexts: Vec::new(),
+            hints: Vec::new(),
+            snippet: None,
+            subject: None,
+        }))
     }
 
     pub fn build(message: impl Into<String>) -> Self {
