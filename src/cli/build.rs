@@ -76,7 +76,9 @@ pub fn build(intents: &[Intent], globals: &Globals) -> Result<()> {
         sandbox: &Namespaces::new(),
     };
     let built = build::run(intents, &options)?;
-    output::print(&summary(&built, &reporter, began.elapsed()))
+    // As it was typed, so that the line about booting can be typed as well.
+    let program = std::env::args().next().unwrap_or_else(|| "imagebuilder".into());
+    output::print(&summary(&built, &reporter, began.elapsed(), &program))
 }
 
 /// Seconds since the epoch: for the expiry of indexes, never for bytes of an image.
@@ -87,7 +89,7 @@ fn now() -> Result<i64> {
 }
 
 /// What was built, how long each step took, where the files are, how to boot them.
-fn summary(built: &[Built], reporter: &Reporter, wall: Duration) -> String {
+fn summary(built: &[Built], reporter: &Reporter, wall: Duration, program: &str) -> String {
     let mut text = String::from("\n");
     text.push_str(&steps(&reporter.timings()));
     let (own, child) = usage::peak_memory();
@@ -107,7 +109,7 @@ fn summary(built: &[Built], reporter: &Reporter, wall: Duration) -> String {
             text.push_str(&format!("  {}  {size}{disk}\n", file.display()));
         }
         if let Some(image) = one.files.first() {
-            text.push_str(&format!("  boot it: imagebuilder boot {}\n", image.display()));
+            text.push_str(&format!("  boot it: {program} boot {}\n", image.display()));
         }
     }
     text
@@ -133,10 +135,10 @@ mod tests {
         let file = dir.path().join("node.qcow2");
         std::fs::write(&file, [0; 1500]).unwrap();
         let one = Built { image: "node".into(), files: vec![file.clone()], records: vec![], packages: 3, entries: 9 };
-        let text = summary(&[one], &reporter, Duration::from_secs(61));
+        let text = summary(&[one], &reporter, Duration::from_secs(61), "target/release/imagebuilder");
         assert!(text.contains("fetch  0.0 s"), "{text}");
         assert!(text.contains("3 packages") && text.contains("1 min 01 s in all"), "{text}");
         assert!(text.contains(&format!("{}  1.50 kB\n", file.display())), "{text}");
-        assert!(text.contains(&format!("imagebuilder boot {}", file.display())), "{text}");
+        assert!(text.contains(&format!("boot it: target/release/imagebuilder boot {}", file.display())), "{text}");
     }
 }

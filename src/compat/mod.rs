@@ -50,7 +50,14 @@ pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
             .hint(format!("give the folder that holds `{BUNDLE}/` and `rootfs/`, such as `config`")));
     }
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&folder).with_context(context)? {
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(Kind::Usage, format!("there is no folder {}", folder.display()))
+                .hint(format!("name the folder that holds `{BUNDLE}` and `rootfs` (with make: `WORKDIR=`)")));
+        }
+        other => other.with_context(context)?,
+    };
+    for entry in entries {
         let entry = entry.with_context(context)?;
         // Through symbolic links: upstream's folders may be links.
         if entry.path().is_dir() {
