@@ -4,11 +4,11 @@
 //! what the tool added: `/boot/initrd.img-<version>`, and its state file in `/var/lib/initramfs-tools` where the release
 //! keeps one (without which `update-initramfs -u` in the running node would not know the kernel).
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Context, Error, Result};
+use crate::package::root::Root;
 use crate::report::Reporter;
 use crate::sandbox::{Job, Sandbox};
 use crate::tree::store::PackWriter;
@@ -48,13 +48,12 @@ pub fn build(
         {
             let path = TreePath::new(&path)
                 .ok_or_else(|| Error::build(format!("kernel version `{version}` is not a file name")))?;
-            let file = root.join(path.to_host());
             let context = || format!("reading {path} of the new root file system");
-            let opened = match File::open(&file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => continue,
-                opened => opened.with_context(context)?,
+            let bytes = match Root::open(root)?.read(&path)? {
+                None if !required => continue,
+                bytes => bytes.ok_or_else(|| Error::build("update-initramfs has not made it")).with_context(context)?,
             };
-            let content = pack.add_file(&opened).with_context(context)?;
+            let content = pack.add(&bytes).with_context(context)?;
             size = size.max(content.size());
             let meta = Meta { mtime: epoch, ..Meta::root(0o644) };
             overlay.put(&path, Entry { meta, kind: Kind::File(content), origin: origin.clone() })?;
@@ -104,7 +103,12 @@ mod tests {
             for folder in ["boot", "var/lib/initramfs-tools"] {
                 std::fs::create_dir_all(root.join(folder)).unwrap();
             }
-            std::fs::write(root.join(format!("boot/initrd.img-{version}")), "cpio").unwrap();
+            let initrd = root.join(format!("boot/initrd.img-{version}"));
+            if version == "leak" {
+                std::os::unix::fs::symlink("/etc/passwd", &initrd).unwrap();
+            } else {
+                std::fs::write(&initrd, "cpio").unwrap();
+            }
             std::fs::write(root.join(format!("var/lib/initramfs-tools/{version}")), "sum").unwrap();
             Ok(Finished { success: true, status: "exit code 0".into(), tail: String::new() })
         }
@@ -134,6 +138,11 @@ mod tests {
             assert_eq!(tree.read_file(&path).unwrap().unwrap(), b"cpio");
             assert_eq!(tree.get(&path).unwrap().meta.mtime.seconds, 7);
         }
+    }
+
+    #[test]
+    fn a_link_does_not_bring_in_a_file_of_the_host() {
+        assert!(run(&["leak"]).unwrap_err().to_string().contains("has not made it"));
     }
 
     #[test]

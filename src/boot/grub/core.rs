@@ -3,7 +3,11 @@
 //! Owns: which modules a core image has and how the program is called. A core image finds `/boot` by UUID and loads
 //! everything else from there.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::{Boot, Platform};
 use crate::error::{Context, Error, Kind, Result};
@@ -30,6 +34,8 @@ const EFI_MODULES: &[&str] = &[
 
 /// Where the job sees its folder. Part of every Debian system (base-files).
 const FOLDER: &str = "mnt";
+/// A core image has less than one MiB.
+const CORE_BYTES: u64 = 64 << 20;
 
 /// Makes the core image of a platform. `root` is the target's root on the host, `tree` the same as data; `scratch` an
 /// empty folder of the host that the job may write to.
@@ -48,7 +54,9 @@ pub fn make(
     }
     let context = || format!("making GRUB's core image for {name}");
     let configuration = scratch.join(format!("{name}.cfg"));
-    std::fs::write(&configuration, boot.prefix_config()).with_context(context)?;
+    // New, or an error: what an earlier job left in the folder is not followed to elsewhere.
+    let made = File::options().write(true).create_new(true).open(&configuration);
+    made.and_then(|mut file| file.write_all(boot.prefix_config().as_bytes())).with_context(context)?;
     let output = format!("/{FOLDER}/{name}.img");
     let fixed = [
         "grub-mkimage".to_owned(),
@@ -69,7 +77,20 @@ pub fn make(
         return Err(Error::build(format!("grub-mkimage ended with {}: {}", finished.status, finished.tail.trim()))
             .add_context(context()));
     }
-    std::fs::read(scratch.join(format!("{name}.img"))).with_context(context)
+    read_result(&scratch.join(format!("{name}.img"))).with_context(context)
+}
+
+/// A plain file that a job has made. The job is foreign: it may as well have made a link to a file of the host.
+fn read_result(path: &Path) -> Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).context("opening the result")?);
+    let meta = file.metadata().context("looking at the result")?;
+    if !meta.is_file() || meta.len() > CORE_BYTES {
+        return Err(Error::build("the result is not a file of reasonable size"));
+    }
+    let mut bytes = Vec::new();
+    file.take(CORE_BYTES).read_to_end(&mut bytes).context("reading the result")?;
+    Ok(bytes)
 }
 
 /// The target's `boot.img`.
@@ -78,4 +99,20 @@ pub fn boot_image(tree: &Tree) -> Result<Vec<u8>> {
     tree.read_file(&path)?.ok_or_else(|| {
         Error::new(Kind::Documents, format!("{path} is missing")).hint("add `grub-pc-bin` to `software.packages`")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_a_file_and_no_way_to_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let (plain, link) = (folder.path().join("plain"), folder.path().join("link"));
+        std::fs::write(&plain, "core").unwrap();
+        std::os::unix::fs::symlink(&plain, &link).unwrap();
+        assert_eq!(read_result(&plain).unwrap(), b"core");
+        assert!(read_result(&link).is_err());
+        assert!(read_result(folder.path()).is_err());
+    }
 }
