@@ -110,9 +110,14 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
     let mut send = usize::MAX;
     let mut file = file;
     match fault {
-        Some(Fault::Status(status)) => return write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n"),
+        Some(Fault::Status(status)) => {
+            return write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
         Some(Fault::Redirect(to)) => {
-            return write!(stream, "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n");
+            return write!(
+                stream,
+                "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
         }
         Some(Fault::Truncate(bytes)) => send = bytes,
         Some(Fault::Stall(time)) => std::thread::sleep(time),
@@ -120,7 +125,9 @@ fn serve(state: &Mutex<State>, mut stream: TcpStream) -> std::io::Result<()> {
         Some(Fault::IgnoreRange) => start = 0,
         None => {}
     }
-    let Some(file) = file else { return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n") };
+    let Some(file) = file else {
+        return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
     let body = &file[start.min(file.len())..];
     if start > 0 {
         write!(
