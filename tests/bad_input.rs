@@ -173,6 +173,17 @@ const DOCUMENTS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
+fn an_epoch_that_is_no_number() {
+    let desk = Desk::new();
+    for epoch in ["yesterday", "-1", "4294967296"] {
+        let mut command = desk.command(&["build", "--config", "config"]);
+        let outcome = Outcome::of(command.env("SOURCE_DATE_EPOCH", epoch).output().unwrap());
+        outcome.expect(2, &[&format!("SOURCE_DATE_EPOCH is `{epoch}`"), "whole seconds since 1970-01-01"]);
+    }
+    desk.assert_clean();
+}
+
+#[test]
 fn documents_are_refused_with_their_place() {
     let desk = Desk::new();
     for (spec, words) in DOCUMENTS {

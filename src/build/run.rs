@@ -28,6 +28,8 @@ use crate::tree::{Mtime, Tree};
 pub struct Options<'a> {
     /// Cache, clock, network and reporter.
     pub environment: package::Environment,
+    /// `SOURCE_DATE_EPOCH` as the user set it, for the lock.
+    pub epoch: Option<i64>,
     /// Wins over what the documents say; `out` when neither says anything.
     pub output_folder: Option<PathBuf>,
     pub sandbox: &'a dyn Sandbox,
@@ -90,6 +92,7 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     let mut lock = package::lock::resolve(&intent.package_request(), environment)?;
     let packages: Vec<_> = lock.packages().cloned().collect();
     let debs = fetch::fetch_all(&packages, &lock.evidence.repositories, environment)?;
+    lock.ask_epoch(options.epoch)?;
     lock.settle_epoch(&debs)?;
     let plan = LockedPlan::new(intent, &lock)?;
     Ok(Prepared { intent, lock, plan, layout, debs })

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Globals, output};
+use super::{Globals, epoch, output};
 use crate::api::release::RELEASES;
 use crate::build::{self, Built};
 use crate::compat;
@@ -61,6 +61,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
 pub fn build(intents: &[Intent], globals: &Globals) -> Result<()> {
     let began = Instant::now();
     let cache = globals.cache_dir()?;
+    let epoch = epoch::source_date_epoch()?;
     userns::enter().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
     let reporter = globals.reporter();
     let variables =
@@ -72,6 +73,7 @@ pub fn build(intents: &[Intent], globals: &Globals) -> Result<()> {
             reporter: reporter.clone(),
             http: Client::new(Proxies::from_variables(variables), Patience::default())?,
         },
+        epoch,
         output_folder: globals.output_dir.clone(),
         sandbox: &Namespaces::new(),
     };

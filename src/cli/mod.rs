@@ -8,6 +8,7 @@ mod boot;
 mod build;
 mod completion;
 mod doctor;
+mod epoch;
 pub mod failure;
 mod host;
 pub mod output;

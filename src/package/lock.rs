@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::params::distribution::Repository;
 use crate::api::params::software::Layer;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::tree::Digest;
 
 use super::Environment;
@@ -58,8 +58,8 @@ pub struct Lock {
     pub architecture: String,
     /// Bottom to top; the packages of one layer are installed on top of those before.
     pub layers: Vec<LockedLayer>,
-    /// `SOURCE_DATE_EPOCH` of the build: the newest modification time inside the locked packages. Known once they
-    /// have been fetched ([`Lock::settle_epoch`]).
+    /// `SOURCE_DATE_EPOCH` of the build: as the user asked ([`Lock::ask_epoch`]), else the newest modification time
+    /// inside the locked packages, known once they have been fetched ([`Lock::settle_epoch`]).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub epoch: Option<i64>,
     pub evidence: Evidence,
@@ -190,6 +190,21 @@ fn locked(universe: &Universe<'_>, chosen: &resolve::Chosen) -> LockedPackage {
 }
 
 impl Lock {
+    /// Sets the epoch to what the user asks for, if anything. One that is set already must be the same.
+    pub fn ask_epoch(&mut self, wanted: Option<i64>) -> Result<()> {
+        match (self.epoch, wanted) {
+            (Some(locked), Some(wanted)) if locked != wanted => {
+                Err(Error::new(Kind::Drift, format!("the lock says epoch {locked}, SOURCE_DATE_EPOCH is {wanted}"))
+                    .hint("unset SOURCE_DATE_EPOCH, or make the lock again with it"))
+            }
+            (None, Some(wanted)) => {
+                self.epoch = Some(wanted);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Sets the epoch, unless it is set, to the newest modification time inside the given packages (all of the
     /// lock's, as [`fetch_all`](super::fetch::fetch_all) returned them).
     pub fn settle_epoch<P: AsRef<Path>>(&mut self, debs: impl IntoIterator<Item = P>) -> Result<()> {
@@ -327,6 +342,18 @@ mod tests {
         assert_eq!(lock().digest(), other.digest());
         other.layers[0].packages[0].version = "1:2.10-4".into();
         assert_ne!(lock().digest(), other.digest());
+    }
+
+    #[test]
+    fn the_epoch_of_a_lock_is_not_changed() {
+        let mut lock = lock();
+        lock.ask_epoch(None).unwrap();
+        assert_eq!(lock.epoch, None);
+        lock.ask_epoch(Some(7)).unwrap();
+        lock.ask_epoch(Some(7)).unwrap();
+        lock.settle_epoch::<&Path>([]).unwrap();
+        assert_eq!(lock.epoch, Some(7));
+        assert_eq!(lock.ask_epoch(Some(8)).unwrap_err().kind(), Kind::Drift);
     }
 
     #[test]
