@@ -39,6 +39,7 @@ fn lock(intent: &Intent) -> Lock {
                 path: format!("pool/{}.deb", package.name),
             })
             .collect(),
+        manual: Vec::new(),
     };
     Lock {
         lock_version: LOCK_VERSION,

@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::package::binary::Binary;
 use crate::package::database::Database;
+use crate::package::deb822::stanzas;
 use crate::package::dpkg::Scripts;
 use crate::package::lock::{LockedLayer, LockedPackage, build_time};
 use crate::package::root::Root;
@@ -111,7 +112,7 @@ fn make(layer: &Layer<'_>, key: Digest, below: &Tree, epoch: i64, workshop: &mut
         configuring.finish(format!("{} packages", wave.len()));
         database = Database::load(&root)?;
     }
-    extended_states(&root, &layer.locked.packages)?;
+    extended_states(&root, layer.locked)?;
     finished(&database, &scripts, &root)?;
     let step = workshop.reporter.step(format!("store {name}"));
     let origins = Origins::new(&database);
@@ -223,20 +224,31 @@ fn unpack(
     Ok(())
 }
 
-/// Which packages came in as dependencies only (apt's `extended_states`); apt writes the architecture of the image
-/// for packages of architecture `all` too.
-fn extended_states(root: &Root, packages: &[LockedPackage]) -> Result<()> {
+fn extended_states(root: &Root, layer: &LockedLayer) -> Result<()> {
     let path = TreePath::literal("var/lib/apt/extended_states");
     if root.folder(&TreePath::literal("var/lib/apt"))?.is_none() {
         return Ok(());
     }
-    let native = packages.iter().map(|package| package.architecture.as_str()).find(|name| *name != "all");
+    let below = root.read_text(&path)?;
+    let text = with_marks(&below, layer);
+    if text == below { Ok(()) } else { root.write(&path, text.as_bytes(), 0o644) }
+}
+
+/// Which packages came in as dependencies only (apt's `extended_states`); apt writes the architecture of the image
+/// for packages of architecture `all` too.
+fn with_marks(below: &str, layer: &LockedLayer) -> String {
+    let native = layer.packages.iter().map(|package| package.architecture.as_str()).find(|name| *name != "all");
     let native = native.unwrap_or("all");
-    let mut text = root.read_text(&path)?;
-    for package in packages.iter().filter(|package| package.automatic) {
+    let mut text = String::new();
+    for stanza in stanzas(below) {
+        if stanza.get("Package").is_none_or(|name| !layer.manual.iter().any(|manual| manual == name)) {
+            text.push_str(&format!("{}\n\n", stanza.text().trim_end()));
+        }
+    }
+    for package in layer.packages.iter().filter(|package| package.automatic) {
         text.push_str(&format!("Package: {}\nArchitecture: {native}\nAuto-Installed: 1\n\n", package.name));
     }
-    if text.is_empty() { Ok(()) } else { root.write(&path, text.as_bytes(), 0o644) }
+    text
 }
 
 fn finished(database: &Database, scripts: &Scripts<'_>, root: &Root) -> Result<()> {
@@ -285,4 +297,31 @@ fn attribute(mut tree: Tree, origins: &Origins) -> Result<Tree> {
         }
     }
     Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::params::software::Layer as Level;
+
+    #[test]
+    fn what_an_upper_layer_asks_for_is_no_longer_automatic() {
+        let package = |name: &str| LockedPackage {
+            name: name.into(),
+            version: "1".into(),
+            architecture: "amd64".into(),
+            size: 1,
+            sha256: Digest::of(b""),
+            automatic: true,
+            repository: "r".into(),
+            path: "p".into(),
+        };
+        let base = LockedLayer { layer: Level::Base, packages: vec![package("a"), package("b")], manual: Vec::new() };
+        let below = with_marks("", &base);
+        assert_eq!(below.matches("Auto-Installed: 1").count(), 2);
+        assert_eq!(with_marks(&below, &LockedLayer { packages: Vec::new(), ..base.clone() }), below);
+        let role = LockedLayer { layer: Level::Role, packages: vec![package("c")], manual: vec!["a".into()] };
+        let stanza = |name| format!("Package: {name}\nArchitecture: amd64\nAuto-Installed: 1\n\n");
+        assert_eq!(with_marks(&below, &role), stanza("b") + &stanza("c"));
+    }
 }

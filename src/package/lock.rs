@@ -71,6 +71,10 @@ pub struct LockedLayer {
     pub layer: Layer,
     /// Sorted by name.
     pub packages: Vec<LockedPackage>,
+    /// Packages of lower layers that came in as dependencies there and are asked for here, sorted: no automatic
+    /// removal takes them any more.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub manual: Vec<String>,
 }
 
 /// One package. `repository` and `path` are evidence: another mirror may deliver the same bytes.
@@ -134,6 +138,7 @@ pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
         .map(|layer| LockedLayer {
             layer: layer.layer,
             packages: layer.packages.iter().map(|chosen| locked(&universe, chosen)).collect(),
+            manual: layer.manual.iter().map(|name| universe.name(*name).name.to_owned()).collect(),
         })
         .collect();
     let count: usize = layers.iter().map(|layer| layer.packages.len()).sum();
@@ -257,6 +262,9 @@ impl LockedLayer {
                 package.name, package.version, package.architecture, package.size, package.sha256
             ));
         }
+        for name in &self.manual {
+            text.push_str(&format!("{name} manual\n"));
+        }
         text
     }
 }
@@ -328,7 +336,7 @@ mod tests {
         Lock {
             lock_version: LOCK_VERSION,
             architecture: "amd64".into(),
-            layers: vec![LockedLayer { layer: Layer::Base, packages: vec![package] }],
+            layers: vec![LockedLayer { layer: Layer::Base, packages: vec![package], manual: Vec::new() }],
             epoch: None,
             evidence: Evidence::default(),
         }

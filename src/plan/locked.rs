@@ -192,7 +192,14 @@ fn hashed_lock(lock: &Lock) -> String {
         }
         value
     };
-    let layer = |locked: &LockedLayer| json!({"layer": locked.layer.name(), "packages": locked.packages.iter().map(package).collect::<Vec<_>>()});
+    let layer = |locked: &LockedLayer| {
+        let packages: Vec<Value> = locked.packages.iter().map(package).collect();
+        let mut value = json!({"layer": locked.layer.name(), "packages": packages});
+        if !locked.manual.is_empty() {
+            value["manual"] = json!(locked.manual);
+        }
+        value
+    };
     intent::yaml(&json!({
         "lockVersion": lock.lock_version,
         "architecture": lock.architecture,

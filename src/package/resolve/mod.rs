@@ -32,6 +32,8 @@ pub struct ResolvedLayer {
     pub layer: Layer,
     /// Sorted by package name.
     pub packages: Vec<Chosen>,
+    /// Asked for here; a lower layer has them as dependencies. Sorted by package name.
+    pub manual: Vec<NameId>,
 }
 
 /// Resolves layer by layer. The first layer also gets every Essential or `Priority: required` package.
@@ -57,6 +59,7 @@ fn resolve_layers(
     unapproved: &BTreeSet<String>,
 ) -> Result<Vec<ResolvedLayer>> {
     let mut installed: Vec<Option<VersionId>> = vec![None; universe.len()];
+    let mut automatic: BTreeSet<NameId> = BTreeSet::new();
     let mut resolved = Vec::with_capacity(layers.len());
     for (at, request) in layers.iter().enumerate() {
         let context = || format!("choosing the packages of layer {}", request.layer.name());
@@ -73,7 +76,12 @@ fn resolve_layers(
             return Err(explain::no_solution(&marks, &wanted, unapproved, broken)).with_context(context);
         }
         marks.drop_unneeded();
-        resolved.push(ResolvedLayer { layer: request.layer, packages: marks.newly_installed() });
+        let packages = marks.newly_installed();
+        let mut manual: Vec<NameId> = wanted.into_iter().filter(|name| automatic.remove(name)).collect();
+        manual.sort_by_key(|name| universe.name(*name).name);
+        let dependencies = packages.iter().filter(|chosen| chosen.automatic);
+        automatic.extend(dependencies.map(|chosen| universe.version(chosen.version).name));
+        resolved.push(ResolvedLayer { layer: request.layer, packages, manual });
         installed = marks.into_installed();
     }
     Ok(resolved)

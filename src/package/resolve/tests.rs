@@ -162,6 +162,19 @@ fn upper_layers_stand_on_lower_ones() {
 }
 
 #[test]
+fn a_dependency_that_an_upper_layer_asks_for_becomes_manual_once() {
+    let text = index(&(BASE.to_owned() + "a 1 | Depends: x\nx 1\nb 1\n"));
+    let universe = Universe::read("amd64", &[Index { repository: "r", pin: 500, text: &text }]).unwrap();
+    let layers = requests(&[(Layer::Base, "a"), (Layer::Distribution, "x b a"), (Layer::Role, "x")]);
+    let manual: Vec<Vec<&str>> = resolve(&universe, &layers, &BTreeSet::new())
+        .unwrap()
+        .iter()
+        .map(|layer| layer.manual.iter().map(|name| universe.name(*name).name).collect())
+        .collect();
+    assert_eq!(manual, [vec![], vec!["x"], vec![]]);
+}
+
+#[test]
 fn unapproved_packages_are_never_chosen() {
     let text = index(&(BASE.to_owned() + "a 1 | Depends: x | y\nx 1\ny 1\nb 1 | Depends: x\n"));
     let indexes = [Index { repository: "r", pin: 500, text: &text }];
