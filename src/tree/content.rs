@@ -1,7 +1,7 @@
 //! The bytes of a file: their digest, their size, and where to read them.
 //!
 //! Owns: [`Digest`] and [`Content`]. Equality and hashing look at the digest alone. Bytes lie inline (small, made by
-//! us) or in a segment of a pack file of the store.
+//! us), in a segment of a pack file of the store, or elsewhere, behind a [`ReadAt`] (an image that is looked at).
 
 use std::fmt;
 use std::fs::File;
@@ -61,10 +61,17 @@ pub struct PackFile {
     pub file: File,
 }
 
+/// Bytes that can be read from any place on: a file inside an image.
+pub trait ReadAt: Send + Sync {
+    /// Fills `buffer` with the bytes at `offset`; past the end is an error.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+}
+
 #[derive(Clone)]
 enum Source {
     Inline(Arc<[u8]>),
     Pack { pack: Arc<PackFile>, offset: u64 },
+    Elsewhere(Arc<dyn ReadAt>),
 }
 
 #[derive(Clone)]
@@ -85,6 +92,11 @@ impl Content {
         Content { digest, size, source: Source::Pack { pack, offset } }
     }
 
+    /// `size` bytes behind a reader. The caller vouches for the digest.
+    pub fn elsewhere(digest: Digest, size: u64, bytes: Arc<dyn ReadAt>) -> Self {
+        Content { digest, size, source: Source::Elsewhere(bytes) }
+    }
+
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -93,10 +105,10 @@ impl Content {
         self.size
     }
 
-    /// Where in which pack file the bytes lie; `None` for inline content.
+    /// Where in which pack file the bytes lie; `None` for content that is not in the store.
     pub fn segment(&self) -> Option<(&Arc<PackFile>, u64)> {
         match &self.source {
-            Source::Inline(_) => None,
+            Source::Inline(_) | Source::Elsewhere(_) => None,
             Source::Pack { pack, offset } => Some((pack, *offset)),
         }
     }
@@ -119,6 +131,7 @@ impl Content {
                 .file
                 .read_exact_at(buffer, start + offset)
                 .with_context(|| format!("reading pack file {}", pack.path.display())),
+            Source::Elsewhere(bytes) => bytes.read_at(buffer, offset),
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-pub use content::{Content, Digest};
+pub use content::{Content, Digest, ReadAt};
 pub use path::TreePath;
 
 /// Where an entry came from: a package, a document value, a script step. Shared, because thousands of entries have

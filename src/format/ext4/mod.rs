@@ -8,7 +8,7 @@
 //! changing an existing file system, reading.
 
 mod alloc;
-mod crc32c;
+pub(crate) mod crc32c;
 mod directory;
 mod extent;
 mod format;
