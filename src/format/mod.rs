@@ -10,3 +10,5 @@ pub mod fat;
 pub mod gpt;
 pub mod qcow2;
 pub mod raw;
+pub mod vhd;
+pub mod vmdk;

@@ -2,9 +2,14 @@
 //!
 //! Owns: [`DiskImage`]. File systems make one, [`DiskImage::place`] puts it on a disk, the image writers read the
 //! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory, in a file
-//! of the host ([`host_file`]) or in the content store.
+//! of the host ([`host_file`]) or in the content store. What the image writers have in common is here too: [`parallel`]
+//! takes blocks through threads in order, [`sparse`] leaves out zeros.
 
 mod host_file;
+pub mod parallel;
+pub mod sparse;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::Arc;
 

@@ -1,28 +1,14 @@
 //! Images read back by qemu-img where it is installed; sameness for any number of threads everywhere.
 
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::Command;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::disk::testing::{any_disk, compare, mixed, noise, qemu_img};
 use crate::format::disk::{DiskImage, Extent};
-use crate::format::raw;
 
 const ALL: [Compression; 3] = [Compression::Zstd, Compression::Zlib, Compression::None];
-
-/// Bytes that do not compress, the same each time.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut byte = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 24) as u8
-    };
-    (0..length).map(|_| byte()).collect()
-}
 
 fn image(disk: &DiskImage, compression: Compression, threads: usize) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -31,56 +17,24 @@ fn image(disk: &DiskImage, compression: Compression, threads: usize) -> tempfile
     file
 }
 
-/// `None` without qemu-img.
-fn qemu_img(arguments: &[&str], path: &Path) -> Option<String> {
-    let output = match Command::new("qemu-img").args(arguments).arg(path).output() {
-        Ok(output) => output,
-        Err(_) => {
-            println!("skipped: qemu-img is not installed");
-            return None;
-        }
-    };
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    Some(said)
-}
-
 /// The image is clean and has the bytes of the disk.
 fn verify(disk: &DiskImage, compression: Compression) {
     let file = image(disk, compression, 2);
     let Some(said) = qemu_img(&["check"], file.path()) else { return };
     assert!(said.contains("No errors"), "{said}");
-    let plain = tempfile::NamedTempFile::new().unwrap();
-    raw::write(disk, plain.as_file(), &|_| ()).unwrap();
-    plain.as_file().set_len(disk.size().next_multiple_of(512)).unwrap();
-    let path = file.path().to_str().unwrap();
-    qemu_img(&["compare", "-f", "qcow2", "-F", "raw", path], plain.path());
-}
-
-fn mixed() -> DiskImage {
-    let text = b"the quick brown fox ".repeat(40_000);
-    let extents = vec![
-        Extent::bytes(0, *b"boot"),
-        Extent::bytes(65_530, text),
-        Extent::bytes(2 << 20, noise(300_000, 7)),
-        Extent::bytes(3 << 20, vec![0; 200_000]),
-        Extent::bytes((700 << 20) + 123, noise(70_000, 8)),
-        Extent::bytes(701 << 20, vec![b'x'; 5_000_000]),
-        Extent::bytes((19 << 30) - 5, *b"final"),
-    ];
-    DiskImage::new(19 << 30, extents).unwrap()
+    compare(disk, file.path(), "qcow2");
 }
 
 #[test]
 fn qemu_reads_every_compression() {
     for compression in ALL {
-        verify(&mixed(), compression);
+        verify(&mixed(19 << 30), compression);
     }
 }
 
 #[test]
 fn threads_do_not_change_the_bytes() {
-    let disk = mixed();
+    let disk = mixed(19 << 30);
     for compression in ALL {
         let one = std::fs::read(image(&disk, compression, 1).path()).unwrap();
         for threads in [2, 3, 8] {
@@ -123,7 +77,7 @@ fn info_names_the_compression_and_the_size() {
 
 #[test]
 fn progress_covers_the_data() {
-    let disk = mixed();
+    let disk = mixed(19 << 30);
     let done = std::cell::Cell::new(0);
     let file = tempfile::tempfile().unwrap();
     write(&disk, &file, &Options::default(), &|bytes| done.set(done.get() + bytes)).unwrap();
@@ -147,25 +101,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_disk_comes_back_from_qemu(
-        size in 1u64..20_000_000,
-        pieces in prop::collection::vec((0.0..1.0f64, 1usize..300_000, 0u8..3, any::<u64>()), 0..12),
-        compression in prop::sample::select(ALL.to_vec()),
-    ) {
-        let mut extents: Vec<Extent> = Vec::new();
-        for (place, length, kind, seed) in pieces {
-            let offset = (place * size as f64) as u64;
-            let length = length.min((size - offset) as usize);
-            let clear = extents.iter().all(|other| offset + length as u64 <= other.offset || other.end() <= offset);
-            if clear && length > 0 {
-                let bytes = match kind {
-                    0 => noise(length, seed),
-                    1 => vec![seed as u8; length],
-                    _ => noise(length.min(97), seed).into_iter().cycle().take(length).collect(),
-                };
-                extents.push(Extent::bytes(offset, bytes));
-            }
-        }
-        verify(&DiskImage::new(size, extents).unwrap(), compression);
+    fn any_disk_comes_back_from_qemu(disk in any_disk(), compression in prop::sample::select(ALL.to_vec())) {
+        verify(&disk, compression);
     }
 }

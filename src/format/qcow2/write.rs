@@ -1,18 +1,14 @@
 //! Streams a [`DiskImage`] into a qcow2 file: threads read and compress, one writes in order.
-//!
-//! Thread k of n takes batches k, k + n, k + 2n ... and has a short queue of its own; the writer empties the queues in
-//! turn. That bounds the memory and fixes the order, so the bytes are the same for any n.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::compress::{Compression, Compressor};
 use super::format::{CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry};
 use super::layout::Allocator;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
-use crate::interrupt;
+use crate::format::disk::parallel::{self, Work};
 
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -21,102 +17,30 @@ pub struct Options {
     pub threads: Option<usize>,
 }
 
-/// Clusters that a thread works on before it hands over.
-const BATCH: usize = 16;
-/// Finished batches that may wait in the queue of each thread.
-const QUEUE: usize = 4;
-
-/// What became of a cluster.
+/// What became of a cluster that is not zero.
 enum Cluster {
-    Zero,
     Compressed(Vec<u8>),
     Plain(Vec<u8>),
 }
 
-type Batch = Result<Vec<(u64, Cluster)>>;
-
 /// Writes `disk` into `file`, which must be empty. `progress` gets the number of bytes of the disk done since the last
 /// call; together they are close to [`DiskImage::data_size`].
 pub fn write(disk: &DiskImage, file: &File, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
-    let available = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = options.threads.unwrap_or_else(available).max(1);
     let mut image = Image::new(disk.size(), options.compression, file)?;
-    std::thread::scope(|scope| {
-        let queues: Vec<Receiver<Batch>> = (0..threads)
-            .map(|thread| {
-                let (sender, receiver) = sync_channel(QUEUE);
-                scope.spawn(move || compress_batches(disk, options.compression, thread, threads, &sender));
-                receiver
+    let work = Work {
+        disk,
+        block: CLUSTER,
+        threads: options.threads,
+        start: || Compressor::new(options.compression),
+        work: |compressor: &mut Compressor, _, cluster: &[u8]| {
+            Ok(match compressor.compress(cluster) {
+                Some(bytes) => Cluster::Compressed(bytes.to_vec()),
+                None => Cluster::Plain(cluster.to_vec()),
             })
-            .collect();
-        // A queue that ends means that there is no batch for this turn, hence none for any later one. On an error the
-        // queues are dropped, and the threads stop at their next hand-over.
-        for queue in queues.iter().cycle() {
-            let Ok(batch) = queue.recv() else { break };
-            interrupt::check()?;
-            let batch = batch?;
-            let done = batch.len() as u64 * CLUSTER;
-            for (index, cluster) in batch {
-                image.put(index, &cluster)?;
-            }
-            progress(done);
-        }
-        drop(queues);
-        image.finish()
-    })
-}
-
-/// The work of one thread: every `threads`-th batch of touched clusters.
-fn compress_batches(
-    disk: &DiskImage,
-    compression: Compression,
-    thread: usize,
-    threads: usize,
-    queue: &SyncSender<Batch>,
-) {
-    let mut compressor = match Compressor::new(compression) {
-        Ok(compressor) => compressor,
-        Err(error) => return drop(queue.send(Err(error))),
+        },
     };
-    let mut clusters = disk.touched_blocks(CLUSTER);
-    let mut buffer = vec![0; CLUSTER as usize];
-    let mut turn = 0;
-    loop {
-        let batch: Vec<u64> = clusters.by_ref().take(BATCH).collect();
-        if batch.is_empty() {
-            return;
-        }
-        let mine = turn == thread;
-        turn = (turn + 1) % threads;
-        if !mine {
-            continue;
-        }
-        let result = batch
-            .into_iter()
-            .map(|index| Ok((index, compress_cluster(disk, index, &mut buffer, &mut compressor)?)))
-            .collect::<Batch>();
-        let failed = result.is_err();
-        if queue.send(result).is_err() || failed {
-            return;
-        }
-    }
-}
-
-fn compress_cluster(disk: &DiskImage, index: u64, buffer: &mut [u8], compressor: &mut Compressor) -> Result<Cluster> {
-    disk.read_at(buffer, index * CLUSTER)?;
-    if is_zero(buffer) {
-        return Ok(Cluster::Zero);
-    }
-    Ok(match compressor.compress(buffer) {
-        Some(bytes) => Cluster::Compressed(bytes.to_vec()),
-        None => Cluster::Plain(buffer.to_vec()),
-    })
-}
-
-/// Sixteen bytes at a time: this runs over every byte of the disk, also in builds without optimisation.
-fn is_zero(bytes: &[u8]) -> bool {
-    let mut words = bytes.chunks_exact(16);
-    words.all(|word| word == [0; 16]) && words.remainder().iter().all(|byte| *byte == 0)
+    parallel::blocks(&work, &mut |index, cluster| image.put(index, &cluster), progress)?;
+    image.finish()
 }
 
 /// The file that grows: data, L2 tables as soon as they are complete, at last everything that points to them.
@@ -152,7 +76,6 @@ impl<'a> Image<'a> {
             self.l2_index = l1_index;
         }
         self.l2[(index % L2_ENTRIES) as usize] = match cluster {
-            Cluster::Zero => 0,
             Cluster::Compressed(bytes) => {
                 let offset = self.allocator.packed(bytes.len() as u64);
                 self.write(bytes, offset)?;
