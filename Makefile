@@ -41,7 +41,7 @@ cut_image: cut_image_$(IMAGE_TYPE) ## Build the images that WORKDIR describes: m
 
 .PHONY: cut_image_qcow cut_image_iso
 cut_image_qcow: build
-	tools/as-builder $(OUTPUT_DIR) $(IMAGEBUILDER) build --config $(WORKDIR) $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir $(OUTPUT_DIR) $(BUILD_FLAGS)
+	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(BUILD_FLAGS)
 
 cut_image_iso:
 	@echo "IMAGE_TYPE=iso cannot be built yet; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
@@ -60,7 +60,7 @@ docs: build ## Write the generated pages under docs/reference again
 	UPDATE_DOCS=1 $(CARGO) test --locked --test docs --test reference
 
 doctor: build ## Show what this machine lacks
-	$(IMAGEBUILDER) doctor
+	"$(IMAGEBUILDER)" doctor
 
 clean: ## Remove target/ and out/ (the cache stays)
 	rm -rf target out

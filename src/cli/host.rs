@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::sandbox::userns::{self, Forbidding};
+
 /// What brings a program, per package manager: apt, dnf, pacman, zypper, apk.
 pub type Package = [&'static str; 5];
 
@@ -119,19 +121,12 @@ pub fn try_user_namespace() -> Result<(), String> {
     }
 }
 
-/// The setting that stands in the way, as far as it can be known.
+/// The command that allows user namespaces, as far as it can be known.
 pub fn user_namespace_remedy() -> String {
-    let is = |file: &str, value: &str| std::fs::read_to_string(file).is_ok_and(|text| text.trim() == value);
-    let sysctl = if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "kernel.apparmor_restrict_unprivileged_userns=0"
-    } else if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        "kernel.unprivileged_userns_clone=1"
-    } else if is("/proc/sys/user/max_user_namespaces", "0") {
-        "user.max_user_namespaces=65536"
-    } else {
-        return "run the build with sudo, or allow user namespaces in this container".into();
-    };
-    format!("sudo sysctl -w {sysctl}, or run the build with sudo")
+    match userns::forbidding() {
+        Some(Forbidding { sysctl, .. }) => format!("sudo sysctl -w {sysctl}, or run the build with sudo"),
+        None => "run the build with sudo, or allow user namespaces in this container".into(),
+    }
 }
 
 #[cfg(test)]

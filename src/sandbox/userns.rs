@@ -7,6 +7,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -69,7 +70,8 @@ fn enter_as_user() -> Result<Privilege> {
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
         .map_err(|errno| restricted(Error::build(errno.to_string())).add_context("creating a user namespace"))?;
     helper.finish().map_err(restricted)?;
-    become_root()?;
+    // AppArmor lets the namespace be made and then refuses every capability in it.
+    become_root().map_err(restricted)?;
     Ok(Privilege::SubordinateIds)
 }
 
@@ -267,25 +269,54 @@ fn find_program(name: &str) -> Option<std::path::PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// A setting of the kernel that keeps users, or everybody, from user namespaces: what it does, and its remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forbidding {
+    pub why: &'static str,
+    /// What to hand to `sysctl -w`.
+    pub sysctl: &'static str,
+}
+
+/// Switches below /proc/sys, the value that forbids, and what it means.
+const SWITCHES: [(&str, &str, Forbidding); 3] = [
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        Forbidding {
+            why: "AppArmor restricts user namespaces of users here (Ubuntu 23.10 and later)",
+            sysctl: "kernel.apparmor_restrict_unprivileged_userns=0",
+        },
+    ),
+    (
+        "kernel/unprivileged_userns_clone",
+        "0",
+        Forbidding { why: "user namespaces are switched off for users", sysctl: "kernel.unprivileged_userns_clone=1" },
+    ),
+    (
+        "user/max_user_namespaces",
+        "0",
+        Forbidding { why: "user namespaces are switched off", sysctl: "user.max_user_namespaces=65536" },
+    ),
+];
+
+/// The setting that stands in the way, as far as the kernel tells.
+pub fn forbidding() -> Option<Forbidding> {
+    forbidding_below(Path::new("/proc/sys"))
+}
+
+fn forbidding_below(sys: &Path) -> Option<Forbidding> {
+    let is = |file: &str, value: &str| std::fs::read_to_string(sys.join(file)).is_ok_and(|text| text.trim() == value);
+    SWITCHES.iter().find(|(file, value, _)| is(file, value)).map(|(.., forbidding)| *forbidding)
+}
+
 /// Adds what this kernel says about why a user namespace did not work.
 fn restricted(error: Error) -> Error {
-    let setting = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_string()).unwrap_or_default();
-    if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        return error.hint(
-            "AppArmor restricts user namespaces on this system (Ubuntu 23.10 and later): run the build with sudo, or \
-             allow them with `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
-        );
+    match forbidding() {
+        Some(Forbidding { why, sysctl }) => {
+            error.hint(format!("{why}: run the build with sudo, or allow them with `sudo sysctl -w {sysctl}`"))
+        }
+        None => error.hint("user namespaces do not work here: run the build with sudo"),
     }
-    if setting("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        return error.hint(
-            "user namespaces are switched off for users: run the build with sudo, or allow them with \
-             `sudo sysctl kernel.unprivileged_userns_clone=1`",
-        );
-    }
-    if setting("/proc/sys/user/max_user_namespaces") == "0" {
-        return error.hint("user namespaces are switched off: set sysctl user.max_user_namespaces, or run with sudo");
-    }
-    error.hint("user namespaces do not work here: run the build with sudo")
 }
 
 #[cfg(test)]
@@ -304,6 +335,19 @@ mod tests {
         let map = own_map(1000, &[(100_000, 65_536), (300_000, 10)]);
         let lines: Vec<_> = map.iter().map(|range| (range.inside, range.outside, range.count)).collect();
         assert_eq!(lines, [(0, 1000, 1), (1, 100_000, 65_536), (65_537, 300_000, 10)]);
+    }
+
+    #[test]
+    fn the_setting_that_forbids_is_named() {
+        let sys = tempfile::tempdir().unwrap();
+        for (file, value, expected) in SWITCHES {
+            assert_eq!(forbidding_below(sys.path()), None);
+            let file = sys.path().join(file);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, format!("{value}\n")).unwrap();
+            assert_eq!(forbidding_below(sys.path()), Some(expected));
+            std::fs::write(&file, "7\n").unwrap();
+        }
     }
 
     #[test]
