@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use imagebuilder::api::release::RELEASES;
-use imagebuilder::package::lock::{Evidence, LOCK_VERSION, Lock, LockedLayer, LockedPackage};
+use imagebuilder::package::lock::{Lock, LockedLayer, LockedPackage};
 use imagebuilder::plan::{self, Intent, LockedPlan, StepName};
 use imagebuilder::tree::Digest;
 use imagebuilder::{compat, phase};
@@ -42,11 +42,10 @@ fn lock(intent: &Intent) -> Lock {
         manual: Vec::new(),
     };
     Lock {
-        lock_version: LOCK_VERSION,
         architecture: request.architecture.clone(),
         layers: request.layers.iter().map(layer).collect(),
         epoch: Some(1_700_000_000),
-        evidence: Evidence::default(),
+        ..Lock::default()
     }
 }
 
@@ -150,7 +149,7 @@ fn the_plan_says_nothing_about_places_and_secrets() {
     for text in [secret.to_yaml(), metadata.clone(), intent.to_yaml(), intent.effective_yaml()] {
         assert!(!text.contains(&hash) && !text.contains(".yaml") && !text.contains("pool/"), "{text}");
     }
-    assert!(metadata.contains("kind: AirshipImage") && metadata.contains("lockVersion: 1"));
+    assert!(metadata.contains("kind: AirshipImage") && metadata.contains("lockVersion: 2"));
 }
 
 #[test]

@@ -89,9 +89,11 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     }
     let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
     let layout = Layout::new(&intent.params.storage, &identity)?;
-    let mut lock = package::lock::resolve(&intent.package_request(), environment)?;
+    let request = intent.package_request();
+    let mut lock = package::lock::resolve(&request, environment)?;
+    plan::locked::complete(&mut lock, intent);
     let packages: Vec<_> = lock.packages().cloned().collect();
-    let debs = fetch::fetch_all(&packages, &lock.evidence.repositories, environment)?;
+    let debs = fetch::fetch_all(&packages, &lock.repositories_at(&request), environment)?;
     lock.ask_epoch(options.epoch)?;
     lock.settle_epoch(&debs)?;
     let plan = LockedPlan::new(intent, &lock)?;
@@ -239,7 +241,7 @@ fn publish(one: &Prepared<'_>, options: &Options<'_>, tree: &Tree, scratch: &Pat
         intent.output_metadata_file_name.clone().unwrap_or_else(|| format!("{name}.output-metadata.yaml"));
     let side_files = [
         (metadata_name, evidence::output_metadata(&output, &records)),
-        (format!("{name}.lock.yaml"), plan::intent::yaml(&one.lock)),
+        (format!("{name}.lock.yaml"), one.lock.to_yaml()),
         (format!("{name}.origins.yaml"), evidence::origins(&intent.origins())),
     ];
     for (name, text) in side_files {

@@ -382,7 +382,7 @@ fn priority(text: &str) -> Priority {
     }
 }
 
-fn check_version(version: &str) -> Result<()> {
+pub fn check_version(version: &str) -> Result<()> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-' | b'~' | b':' | b'_');
     if version.is_empty() || !version.bytes().all(legal) {
         return Err(malformed(format!("`{version}` is not a version")));

@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::intent::{self, Intent};
 use super::meta;
 use crate::api::Params;
 use crate::api::params::software::Layer;
 use crate::error::{Error, Result};
-use crate::package::lock::{Lock, LockedLayer, LockedPackage};
+use crate::package::lock::Lock;
 use crate::tree::Digest;
 
 /// A step of a build, in the order of the build.
@@ -55,6 +55,11 @@ impl StepName {
         }
     }
 
+    /// The name of its recipe: what stands before the slash.
+    fn recipe_name(self) -> &'static str {
+        self.name().split('/').next().unwrap_or_default()
+    }
+
     /// Raised when a step begins to give other bytes for the same inputs, so that results of before are left alone.
     pub fn recipe(self) -> u32 {
         match self {
@@ -66,6 +71,21 @@ impl StepName {
             StepName::Pack => 2,
         }
     }
+}
+
+/// The version of this program, as evidence and metadata name it.
+pub const BUILDER: &str = concat!("imagebuilder ", env!("CARGO_PKG_VERSION"));
+
+/// Every step's recipe, as a lock holds them.
+pub fn recipes() -> BTreeMap<String, u32> {
+    StepName::ALL.iter().map(|step| (step.recipe_name().to_owned(), step.recipe())).collect()
+}
+
+/// Completes a freshly resolved lock with what belongs to the image and the program.
+pub fn complete(lock: &mut Lock, intent: &Intent) {
+    lock.image.clone_from(&intent.image);
+    lock.recipes = recipes();
+    lock.evidence.builder = BUILDER.into();
 }
 
 impl Serialize for StepName {
@@ -169,43 +189,12 @@ fn metadata(intent: &Intent, lock: &Lock, epoch: i64) -> Result<Vec<u8>> {
     let redacted = meta::redact(&mut intent.params.clone());
     meta::bytes(&meta::Contents {
         name: &intent.image,
-        builder: concat!("imagebuilder ", env!("CARGO_PKG_VERSION")),
+        builder: BUILDER,
         epoch,
         image: &intent.effective_yaml(),
-        lock: &hashed_lock(lock),
+        lock: &lock.hashed_text(),
         redacted: &redacted,
     })
-}
-
-/// The hashed part of a lock as YAML.
-fn hashed_lock(lock: &Lock) -> String {
-    let package = |package: &LockedPackage| {
-        let mut value = json!({
-            "name": package.name,
-            "version": package.version,
-            "architecture": package.architecture,
-            "size": package.size,
-            "sha256": package.sha256.to_hex(),
-        });
-        if package.automatic {
-            value["automatic"] = Value::Bool(true);
-        }
-        value
-    };
-    let layer = |locked: &LockedLayer| {
-        let packages: Vec<Value> = locked.packages.iter().map(package).collect();
-        let mut value = json!({"layer": locked.layer.name(), "packages": packages});
-        if !locked.manual.is_empty() {
-            value["manual"] = json!(locked.manual);
-        }
-        value
-    };
-    intent::yaml(&json!({
-        "lockVersion": lock.lock_version,
-        "architecture": lock.architecture,
-        "epoch": lock.epoch,
-        "layers": lock.layers.iter().map(layer).collect::<Vec<_>>(),
-    }))
 }
 
 fn check_lock(intent: &Intent, lock: &Lock) -> Result<()> {

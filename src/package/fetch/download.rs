@@ -74,7 +74,7 @@ pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, pr
 }
 
 /// Whether the file is there and good; a damaged one is taken away.
-fn is_present(path: &Path, expected: &Expected) -> Result<bool> {
+pub fn is_present(path: &Path, expected: &Expected) -> Result<bool> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),

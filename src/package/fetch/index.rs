@@ -41,6 +41,8 @@ enum Form {
 #[derive(Debug)]
 pub struct Updated {
     pub pin: i32,
+    /// `Date` of the signed index, in seconds since the epoch.
+    pub date: i64,
     /// Decompressed package indexes, in the order of the components.
     pub texts: Vec<String>,
     pub locked: LockedRepository,
@@ -72,14 +74,14 @@ fn update_inner(repository: &Repository, architecture: &str, environment: &Envir
         texts.push(read_index(&place, &release, &path, form, expected, environment)?);
     }
     let locked = LockedRepository {
-        source: repository.source.clone(),
+        source: redact(&repository.source),
         suite: repository.suite.clone(),
         date: release.date_text.clone(),
         signed_by: verified.signed_by,
         release: Digest::of(&bytes),
         indexes,
     };
-    Ok(Updated { pin: repository.priority.unwrap_or(release.default_pin), texts, locked })
+    Ok(Updated { pin: repository.priority.unwrap_or(release.default_pin), date: release.date, texts, locked })
 }
 
 /// The address of a suite. A suite that ends in `/` is a flat repository: no `dists`, no components.

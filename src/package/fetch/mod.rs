@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::report::Unit;
 use crate::tree::Digest;
 
 use super::Environment;
 use super::lock::{LockedPackage, LockedRepository};
-use download::{Expected, download};
+use download::{Expected, download, is_present};
 
 /// Connections to one host at a time.
 const PER_HOST: usize = 6;
@@ -30,7 +30,9 @@ pub fn deb_path(cache: &Path, sha256: &Digest) -> PathBuf {
 
 /// Makes sure that all packages are in the store; their files, in the order of `packages`.
 ///
-/// `repositories` are those of the lock's evidence. Every file was compared with its digest in this call.
+/// `repositories` are those of the lock's evidence ([`Lock::repositories_at`](super::lock::Lock::repositories_at) has
+/// the addresses of the documents). Every file was compared with its digest in this call. A package whose place is not
+/// known has to be in the store.
 pub fn fetch_all(
     packages: &[LockedPackage],
     repositories: &BTreeMap<String, LockedRepository>,
@@ -45,7 +47,7 @@ pub fn fetch_all(
     let work = |jobs: &[&Job], next: &AtomicUsize| {
         while !stop.load(Ordering::Relaxed) {
             let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            match download(&environment.http, &job.url, &job.expected, &job.path, &|bytes| step.advance(bytes)) {
+            match job.fetch(environment, &|bytes| step.advance(bytes)) {
                 Ok(true) => _ = downloaded.fetch_add(1, Ordering::Relaxed),
                 Ok(false) => {}
                 Err(error) => {
@@ -79,9 +81,29 @@ pub fn fetch_all(
 struct Job {
     name: String,
     host: String,
-    url: String,
+    /// Nothing where the lock does not say it.
+    url: Option<String>,
     expected: Expected,
     path: PathBuf,
+}
+
+impl Job {
+    /// Whether it had to be downloaded.
+    fn fetch(&self, environment: &Environment, progress: &dyn Fn(u64)) -> Result<bool> {
+        if let Some(url) = &self.url {
+            return download(&environment.http, url, &self.expected, &self.path, progress);
+        }
+        if !is_present(&self.path, &self.expected)? {
+            return Err(Error::new(Kind::Network, "it is not in the store, and the lock does not say where to get it")
+                .hint(format!(
+                    "put the file with SHA-256 digest {} at {}",
+                    self.expected.sha256,
+                    self.path.display()
+                )));
+        }
+        progress(self.expected.size);
+        Ok(false)
+    }
 }
 
 fn job(
@@ -89,19 +111,25 @@ fn job(
     repositories: &BTreeMap<String, LockedRepository>,
     environment: &Environment,
 ) -> Result<Job> {
-    let repository = repositories.get(&package.repository).ok_or_else(|| {
-        Error::documents(format!(
+    let repository = repositories.get(&package.repository);
+    if repository.is_none() && !package.repository.is_empty() {
+        return Err(Error::documents(format!(
             "package {} is locked to repository `{}`, which is unknown",
             package.name, package.repository
-        ))
-    })?;
-    super::index::check_path(&package.path)?;
-    let source = repository.source.trim_end_matches('/');
-    let host = source.split('/').nth(2).unwrap_or_default();
+        )));
+    }
+    let source = repository.map(|repository| repository.source.trim_end_matches('/'));
+    let url = match source {
+        None => None,
+        Some(source) => {
+            super::index::check_path(&package.path)?;
+            Some(format!("{source}/{}", package.path.trim_start_matches("./")))
+        }
+    };
     Ok(Job {
         name: package.name.clone(),
-        host: host.to_owned(),
-        url: format!("{source}/{}", package.path.trim_start_matches("./")),
+        host: source.and_then(|source| source.split('/').nth(2)).unwrap_or_default().to_owned(),
+        url,
         expected: Expected { size: package.size, sha256: package.sha256 },
         path: deb_path(&environment.cache, &package.sha256),
     })

@@ -1,14 +1,15 @@
-//! The lock: exactly which packages an image is made of, layer by layer.
+//! The lock: exactly which packages and files an image is made of.
 //!
-//! Owns: the request that is resolved, [`Lock`] and its file form. The hashed part (packages by digest, in order)
-//! decides bytes of the image; the evidence part (where and when it was found) does not and is left out of
-//! [`Lock::digest`].
+//! Owns: the request that is resolved and [`Lock`]. Its file form is [`mod@text`]'s, the request as a lock remembers
+//! it [`asked`]'s. The hashed part (packages by digest, in order, recipes, epoch) decides bytes of the image; the
+//! evidence part (where and when it was found) does not and is left out of [`Lock::digest`].
+
+pub mod asked;
+pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
-
-use serde::{Deserialize, Serialize};
 
 use crate::api::params::distribution::Repository;
 use crate::api::params::software::Layer;
@@ -19,6 +20,7 @@ use super::Environment;
 use super::fetch::index::{Updated, update};
 use super::index::{Index, Universe};
 use super::resolve;
+use asked::Asked;
 
 /// What is asked for: which repositories, and which packages in which layer.
 #[derive(Debug, Clone, Default)]
@@ -48,48 +50,52 @@ pub struct PackageRequest {
 }
 
 /// The version of the file form.
-pub const LOCK_VERSION: u32 = 1;
+pub const LOCK_VERSION: u32 = 2;
 
 /// The result of resolving a [`Request`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lock {
-    pub lock_version: u32,
+    /// Name of the image it was made for.
+    pub image: String,
     pub architecture: String,
+    /// `SOURCE_DATE_EPOCH` of the build, and the only place that says it: as the user asked ([`Lock::ask_epoch`]), else
+    /// the newest modification time inside the locked packages, known once they have been fetched
+    /// ([`Lock::settle_epoch`]).
+    pub epoch: Option<i64>,
+    /// Versions of our own steps, by their names: a step of another version may give other bytes.
+    pub recipes: BTreeMap<String, u32>,
+    /// What was asked for when it was made.
+    pub asked: Asked,
     /// Bottom to top; the packages of one layer are installed on top of those before.
     pub layers: Vec<LockedLayer>,
-    /// `SOURCE_DATE_EPOCH` of the build: as the user asked ([`Lock::ask_epoch`]), else the newest modification time
-    /// inside the locked packages, known once they have been fetched ([`Lock::settle_epoch`]).
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub epoch: Option<i64>,
+    /// Packages of the tools tree, sorted by name; none when no step needs one. They are never part of the image.
+    pub tools: Vec<LockedPackage>,
+    /// What else enters the image from outside of the documents, sorted by path.
+    pub files: Vec<LockedFile>,
     pub evidence: Evidence,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LockedLayer {
     pub layer: Layer,
     /// Sorted by name.
     pub packages: Vec<LockedPackage>,
     /// Packages of lower layers that came in as dependencies there and are asked for here, sorted: no automatic
     /// removal takes them any more.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub manual: Vec<String>,
 }
 
-/// One package. `repository` and `path` are evidence: another mirror may deliver the same bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// One package. `repository` and `path` are evidence: another mirror may deliver the same bytes. Both are empty in a
+/// lock that was read without its evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedPackage {
     pub name: String,
     pub version: String,
     /// Its own architecture: that of the image, or `all`.
     pub architecture: String,
     pub size: u64,
-    #[serde(with = "hex_digest")]
     pub sha256: Digest,
     /// Nobody asked for it by name: it came in as a dependency (apt's `extended_states`).
-    #[serde(default, skip_serializing_if = "is_false")]
     pub automatic: bool,
     /// The key of [`Evidence::repositories`] it was found in.
     pub repository: String,
@@ -97,17 +103,28 @@ pub struct LockedPackage {
     pub path: String,
 }
 
-/// Where and when the lock was made.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// One file of the build machine that the image takes in (a keyring named by its path).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedFile {
+    pub path: String,
+    pub size: u64,
+    pub sha256: Digest,
+}
+
+/// Where and when the lock was made, and by what. Changes no byte of the image.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evidence {
+    /// The program and its version.
+    pub builder: String,
+    /// `Date` of the newest index: what was locked is what could be had then.
+    pub time: String,
     pub repositories: BTreeMap<String, LockedRepository>,
 }
 
 /// One repository as it was seen.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LockedRepository {
+    /// Without user name and password.
     pub source: String,
     pub suite: String,
     /// `Date` of its signed index, as written there.
@@ -115,10 +132,8 @@ pub struct LockedRepository {
     /// Fingerprint of the key that signed it.
     pub signed_by: String,
     /// SHA-256 of the signed file.
-    #[serde(with = "hex_digest")]
     pub release: Digest,
     /// Package indexes by their path below the suite.
-    #[serde(with = "hex_digest_map")]
     pub indexes: BTreeMap<String, Digest>,
 }
 
@@ -143,14 +158,15 @@ pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
         .collect();
     let count: usize = layers.iter().map(|layer| layer.packages.len()).sum();
     drop((universe, indexes));
+    let newest = updated.iter().max_by_key(|(_, updated)| updated.date).map(|(_, updated)| updated.locked.date.clone());
     let repositories = updated.into_iter().map(|(name, updated)| (name, updated.locked)).collect();
     step.finish(format!("{count} packages"));
     Ok(Lock {
-        lock_version: LOCK_VERSION,
         architecture: request.architecture.clone(),
+        asked: Asked::of(request),
         layers,
-        epoch: None,
-        evidence: Evidence { repositories },
+        evidence: Evidence { time: newest.unwrap_or_default(), repositories, ..Evidence::default() },
+        ..Lock::default()
     })
 }
 
@@ -229,20 +245,30 @@ impl Lock {
         self.layers.iter().flat_map(|layer| &layer.packages)
     }
 
+    /// The repositories of the evidence under the addresses that the documents have now: a lock holds no password, and
+    /// any mirror may deliver what it names.
+    pub fn repositories_at(&self, request: &Request) -> BTreeMap<String, LockedRepository> {
+        let mut repositories = self.evidence.repositories.clone();
+        for (name, seen) in &mut repositories {
+            if let Some(repository) = request.repositories.get(name) {
+                seen.source.clone_from(&repository.source);
+            }
+        }
+        repositories
+    }
+
     pub fn layer(&self, layer: Layer) -> Option<&LockedLayer> {
         self.layers.iter().find(|locked| locked.layer == layer)
     }
 
+    /// Those of the image and those of the tools tree.
+    pub fn all_packages(&self) -> impl Iterator<Item = &LockedPackage> {
+        self.packages().chain(&self.tools)
+    }
+
     /// The identity of the hashed part. Two locks with one digest give the same bytes.
     pub fn digest(&self) -> Digest {
-        let mut text = format!("imagebuilder lock {}\narchitecture {}\n", self.lock_version, self.architecture);
-        if let Some(epoch) = self.epoch {
-            text.push_str(&format!("epoch {epoch}\n"));
-        }
-        for layer in &self.layers {
-            text.push_str(&layer.hashed_text());
-        }
-        Digest::of(text.as_bytes())
+        Digest::of(self.hashed_text().as_bytes())
     }
 }
 
@@ -277,68 +303,55 @@ pub fn build_time(deb: &Path) -> Result<i64> {
     stamp.filter(|_| head.starts_with(b"!<arch>\n")).ok_or_else(|| Error::build("it is not a Debian package"))
 }
 
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
-mod hex_digest {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::tree::Digest;
-
-    pub fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(digest)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Digest::from_hex(&text).ok_or_else(|| D::Error::custom("expected a SHA-256 digest: 64 hexadecimal digits"))
-    }
-}
-
-mod hex_digest_map {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::tree::Digest;
-
-    pub fn serialize<S: Serializer>(map: &BTreeMap<String, Digest>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(map.iter().map(|(key, digest)| (key, digest.to_hex())))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Digest>, D::Error> {
-        BTreeMap::<String, String>::deserialize(deserializer)?
-            .into_iter()
-            .map(|(key, text)| match Digest::from_hex(&text) {
-                Some(digest) => Ok((key, digest)),
-                None => Err(D::Error::custom("expected a SHA-256 digest: 64 hexadecimal digits")),
-            })
-            .collect()
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn lock() -> Lock {
-        let package = LockedPackage {
-            name: "hello".into(),
-            version: "1:2.10-3".into(),
+    pub fn package(name: &str, version: &str) -> LockedPackage {
+        LockedPackage {
+            name: name.into(),
+            version: version.into(),
             architecture: "amd64".into(),
             size: 12,
-            sha256: Digest::of(b"hello"),
+            sha256: Digest::of(format!("{name} {version}").as_bytes()),
             automatic: false,
             repository: "main".into(),
-            path: "pool/h/hello.deb".into(),
+            path: format!("pool/{name}_{version}.deb"),
+        }
+    }
+
+    /// A small one in which everything occurs.
+    pub fn lock() -> Lock {
+        let repository = LockedRepository {
+            source: "http://mirror/debian".into(),
+            suite: "bookworm".into(),
+            date: "Sat, 11 Jul 2026 10:16:37 UTC".into(),
+            signed_by: "ABCDEF".into(),
+            release: Digest::of(b"release"),
+            indexes: BTreeMap::from([("main/binary-amd64/Packages.xz".into(), Digest::of(b"index"))]),
         };
+        let automatic = LockedPackage { automatic: true, ..package("libc6", "2.36-9+deb12u7") };
         Lock {
-            lock_version: LOCK_VERSION,
+            image: "node".into(),
             architecture: "amd64".into(),
-            layers: vec![LockedLayer { layer: Layer::Base, packages: vec![package], manual: Vec::new() }],
-            epoch: None,
-            evidence: Evidence::default(),
+            epoch: Some(1_700_000_000),
+            recipes: BTreeMap::from([("rootfs".into(), 1), ("pack".into(), 2)]),
+            asked: Asked::default(),
+            layers: vec![
+                LockedLayer {
+                    layer: Layer::Base,
+                    packages: vec![package("hello", "1:2.10-3"), automatic],
+                    manual: vec![],
+                },
+                LockedLayer { layer: Layer::Role, packages: vec![], manual: vec!["libc6".into()] },
+            ],
+            tools: vec![package("mtools", "4.0")],
+            files: vec![LockedFile { path: "/usr/share/keyrings/x.gpg".into(), size: 3, sha256: Digest::of(b"key") }],
+            evidence: Evidence {
+                builder: "imagebuilder 0.1.0".into(),
+                time: "Sat, 11 Jul 2026 10:16:37 UTC".into(),
+                repositories: BTreeMap::from([("main".into(), repository)]),
+            },
         }
     }
 
@@ -347,14 +360,28 @@ mod tests {
         let mut other = lock();
         other.layers[0].packages[0].repository = "mirror".into();
         other.layers[0].packages[0].path = "elsewhere/hello.deb".into();
+        other.evidence = Evidence::default();
         assert_eq!(lock().digest(), other.digest());
-        other.layers[0].packages[0].version = "1:2.10-4".into();
-        assert_ne!(lock().digest(), other.digest());
+        for change in [
+            |lock: &mut Lock| lock.layers[0].packages[0].version = "1:2.10-4".into(),
+            |lock: &mut Lock| lock.layers[0].packages[0].automatic = true,
+            |lock: &mut Lock| lock.layers[1].manual.clear(),
+            |lock: &mut Lock| lock.epoch = Some(1),
+            |lock: &mut Lock| _ = lock.recipes.insert("pack".into(), 3),
+            |lock: &mut Lock| lock.tools.clear(),
+            |lock: &mut Lock| lock.files.clear(),
+            |lock: &mut Lock| lock.image = "other".into(),
+            |lock: &mut Lock| _ = lock.asked.unapproved.insert("telnet".into()),
+        ] {
+            let mut other = lock();
+            change(&mut other);
+            assert_ne!(lock().digest(), other.digest());
+        }
     }
 
     #[test]
     fn the_epoch_of_a_lock_is_not_changed() {
-        let mut lock = lock();
+        let mut lock = Lock { epoch: None, ..lock() };
         lock.ask_epoch(None).unwrap();
         assert_eq!(lock.epoch, None);
         lock.ask_epoch(Some(7)).unwrap();
@@ -362,14 +389,5 @@ mod tests {
         lock.settle_epoch::<&Path>([]).unwrap();
         assert_eq!(lock.epoch, Some(7));
         assert_eq!(lock.ask_epoch(Some(8)).unwrap_err().kind(), Kind::Drift);
-    }
-
-    #[test]
-    fn the_file_form_reads_back_as_it_was() {
-        let text = serde_json::to_string_pretty(&lock()).unwrap();
-        assert_eq!(serde_json::from_str::<Lock>(&text).unwrap(), lock());
-        assert_eq!(text, serde_json::to_string_pretty(&serde_json::from_str::<Lock>(&text).unwrap()).unwrap());
-        let broken = text.replace(&Digest::of(b"hello").to_hex(), "00");
-        assert!(serde_json::from_str::<Lock>(&broken).unwrap_err().to_string().contains("64 hexadecimal digits"));
     }
 }
