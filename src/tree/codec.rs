@@ -5,11 +5,13 @@
 //! files, which the header lists with their lengths.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::content::PackFile;
+use super::holes::BLOCK;
 use super::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, Xattrs};
 use crate::error::{Context, Error, Result};
 
@@ -39,6 +41,9 @@ struct Line {
     /// Index into the header's list.
     #[serde(rename = "o")]
     origin: usize,
+    /// Holes of a sparse file: starts and ends.
+    #[serde(rename = "z", default, skip_serializing_if = "Vec::is_empty")]
+    holes: Vec<(u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +108,10 @@ pub fn encode(tree: &Tree, packs: &mut Packs) -> Result<Vec<u8>> {
             mtime: (meta.mtime.seconds, meta.mtime.nanoseconds),
             xattrs: meta.xattrs.iter().map(|(name, value)| (escape(name), escape(value))).collect(),
             origin,
+            holes: match &entry.kind {
+                Kind::File(content) => content.holes().iter().map(|hole| (hole.start, hole.end)).collect(),
+                _ => Vec::new(),
+            },
         };
         push_line(&mut lines, &line);
     }
@@ -160,7 +169,11 @@ pub fn decode(bytes: &[u8], mut open: impl FnMut(&str, u64) -> Result<Arc<PackFi
             mtime: Mtime { seconds: line.mtime.0, nanoseconds: line.mtime.1 },
             xattrs: xattrs(&line.xattrs)?,
         };
-        let kind = decode_kind(line.kind, &packs)?;
+        let mut kind = decode_kind(line.kind, &packs)?;
+        if let Kind::File(content) = &mut kind {
+            let found = holes(&line.holes, content.size())?;
+            *content = content.clone().with_holes(found);
+        }
         let origin = origins.get(line.origin).ok_or_else(|| damaged("unknown origin"))?.clone();
         tree.insert_raw(tree_path(&line.path)?, Entry { meta, kind, origin });
     }
@@ -189,6 +202,16 @@ fn decode_kind(kind: LineKind, packs: &[(Arc<PackFile>, u64)]) -> Result<Kind> {
 
 fn xattrs(list: &[(String, String)]) -> Result<Xattrs> {
     list.iter().map(|(name, value)| Ok((unescape(name)?, unescape(value)?))).collect()
+}
+
+fn holes(list: &[(u64, u64)], size: u64) -> Result<Vec<Range<u64>>> {
+    let mut after = 0;
+    let check = |(start, end): &(u64, u64)| {
+        let good = *start >= after && start < end && *end <= size && (end % BLOCK == 0 || *end == size);
+        after = *end;
+        if good && start % BLOCK == 0 { Ok(*start..*end) } else { Err(damaged("bad hole")) }
+    };
+    list.iter().map(check).collect()
 }
 
 fn tree_path(text: &str) -> Result<TreePath> {

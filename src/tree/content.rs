@@ -6,11 +6,13 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::holes::HoleFinder;
 use crate::error::{Context, Result};
 
 /// A SHA-256 digest.
@@ -79,17 +81,37 @@ pub struct Content {
     digest: Digest,
     size: u64,
     source: Source,
+    /// Of a sparse file.
+    holes: Option<Arc<[Range<u64>]>>,
 }
 
 impl Content {
     pub fn inline(bytes: impl Into<Arc<[u8]>>) -> Self {
         let bytes = bytes.into();
-        Content { digest: Digest::of(&bytes), size: bytes.len() as u64, source: Source::Inline(bytes) }
+        let (digest, size, holes) = (Digest::of(&bytes), bytes.len() as u64, HoleFinder::of(&bytes));
+        Content { digest, size, source: Source::Inline(bytes), holes: None }.with_holes(holes)
     }
 
     /// `size` bytes at `offset` of a pack file. The caller vouches for the digest; [`Content::bytes`] checks it.
     pub fn packed(digest: Digest, size: u64, pack: Arc<PackFile>, offset: u64) -> Self {
-        Content { digest, size, source: Source::Pack { pack, offset } }
+        Content { digest, size, source: Source::Pack { pack, offset }, holes: None }
+    }
+
+    /// Says where a [`HoleFinder`] found holes. They are part of what the bytes are, not of their digest.
+    pub fn with_holes(self, holes: Vec<Range<u64>>) -> Self {
+        Content { holes: (!holes.is_empty()).then(|| holes.into()), ..self }
+    }
+
+    /// Stretches of zeros that need no room, ascending.
+    pub fn holes(&self) -> &[Range<u64>] {
+        self.holes.as_deref().unwrap_or_default()
+    }
+
+    /// What lies between the holes, ascending; empty stretches are left out.
+    pub fn data(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        let starts = std::iter::once(0).chain(self.holes().iter().map(|hole| hole.end));
+        let ends = self.holes().iter().map(|hole| hole.start).chain([self.size]);
+        starts.zip(ends).map(|(start, end)| start..end).filter(|range| range.start < range.end)
     }
 
     /// `size` bytes behind a reader. The caller vouches for the digest.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use sha2::{Digest as _, Sha256};
 
+use super::holes::is_zero;
 use super::store::PackWriter;
 use super::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, Xattrs};
 use crate::error::{Context, Error, Result};
@@ -380,8 +381,13 @@ fn copy_checked(content: &Content, file: &mut File) -> Result<()> {
             break;
         }
         hash.update(&buffer[..read]);
-        file.write_all(&buffer[..read]).context("copying content")?;
+        if is_zero(&buffer[..read]) {
+            file.seek_relative(read as i64).context("copying content")?;
+        } else {
+            file.write_all(&buffer[..read]).context("copying content")?;
+        }
     }
+    file.set_len(content.size()).context("copying content")?;
     if Digest::from_bytes(hash.finalize().into()) == content.digest() {
         return Ok(());
     }

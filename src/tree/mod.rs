@@ -8,6 +8,7 @@
 mod codec;
 pub mod content;
 pub mod edit;
+pub mod holes;
 pub mod host;
 pub mod path;
 pub mod store;

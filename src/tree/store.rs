@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::codec::{self, Packs};
 use super::content::PackFile;
+use super::holes::{HoleFinder, is_zero};
 use super::{Content, Digest, Kind, Tree};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -155,7 +156,9 @@ impl PackWriter {
                     .file
                     .write_all_at(bytes, offset)
                     .with_context(|| format!("writing pack file {}", self.pack.path.display()))?;
-                Ok(self.publish(digest, size, offset))
+                Ok(self.publish(
+                    Content::packed(digest, size, self.pack.clone(), offset).with_holes(HoleFinder::of(bytes)),
+                ))
             }
         }
     }
@@ -169,11 +172,19 @@ impl PackWriter {
             limited.read_to_end(&mut bytes).context("reading a file")?;
             return self.add(&bytes);
         }
-        let digest = for_each_block(file, size, |_, _| Ok(()))?;
+        let mut finder = HoleFinder::default();
+        let digest = for_each_block(file, size, |block, _| {
+            finder.feed(block);
+            Ok(())
+        })?;
         match self.reserve(digest, size) {
             Reserved::Known(content) => Ok(content),
             Reserved::New(offset) => {
                 let copied = for_each_block(file, size, |block, at| {
+                    if is_zero(block) {
+                        // The pack has a hole there, too.
+                        return Ok(());
+                    }
                     self.pack
                         .file
                         .write_all_at(block, offset + at)
@@ -182,7 +193,8 @@ impl PackWriter {
                 if copied != digest {
                     return Err(Error::build("a file changed while it was read"));
                 }
-                Ok(self.publish(digest, size, offset))
+                let content = Content::packed(digest, size, self.pack.clone(), offset);
+                Ok(self.publish(content.with_holes(finder.finish())))
             }
         }
     }
@@ -198,10 +210,9 @@ impl PackWriter {
         Reserved::New(offset)
     }
 
-    fn publish(&self, digest: Digest, size: u64, offset: u64) -> Content {
-        let content = Content::packed(digest, size, self.pack.clone(), offset);
+    fn publish(&self, content: Content) -> Content {
         let mut state = self.state.lock().expect("no thread panics while it holds this");
-        state.known.entry(digest).or_insert_with(|| content.clone()).clone()
+        state.known.entry(content.digest()).or_insert(content).clone()
     }
 
     /// Makes the step's result findable under its key. Inline contents of the Tree are stored too; the Tree that
@@ -380,7 +391,16 @@ mod tests {
         big.write_all_at(b"end", ONE_PIECE).unwrap();
         let content = writer.add_file(&big).unwrap();
         assert_eq!(content.size(), ONE_PIECE + 5);
+        assert_eq!(content.holes(), [0..ONE_PIECE]);
         assert_eq!(Digest::of(&content.bytes().unwrap()), content.digest());
         assert_eq!(writer.add_file(&big).unwrap().segment().unwrap().1, 0, "stored once");
+        let mut tree = Tree::new();
+        let kind = Kind::File(content);
+        tree.insert_raw(path("big"), Entry { meta: Meta::root(0o644), kind, origin: Arc::from("") });
+        writer.save(&tree).unwrap();
+        match &store.load(key("x")).unwrap().unwrap().get(&path("big")).unwrap().kind {
+            Kind::File(content) => assert_eq!(content.holes(), [0..ONE_PIECE]),
+            _ => panic!("not a file"),
+        }
     }
 }

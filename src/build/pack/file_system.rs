@@ -11,7 +11,7 @@ use crate::format::disk::DiskImage;
 use crate::format::{ext4, fat, gpt};
 use crate::interrupt;
 use crate::report::Reporter;
-use crate::tree::Mtime;
+use crate::tree::{Kind as TreeKind, Mtime, TreePath};
 
 /// mke2fs.conf(5)'s default: one inode for 16 KiB.
 const BYTES_PER_INODE: u64 = 16384;
@@ -65,8 +65,14 @@ fn ext4_options(part: &Part<'_>, time: Mtime) -> ext4::Options {
         bytes_per_inode: BYTES_PER_INODE,
         inodes: None,
         reserved_percent: RESERVED_PERCENT,
-        features: ext4::Features { metadata_csum_seed: false },
+        features: ext4::Features { metadata_csum_seed: false, ea_inode: !grub_reads(part) },
     }
+}
+
+/// The kernel and GRUB's menu are here.
+fn grub_reads(part: &Part<'_>) -> bool {
+    let boot = TreePath::literal("boot");
+    part.mounted.at == boot || part.tree.below(&boot).any(|(_, entry)| !matches!(entry.kind, TreeKind::Directory))
 }
 
 fn fat_options(part: &Part<'_>, latest: Mtime) -> Result<fat::Options> {
@@ -89,13 +95,13 @@ mod tests {
     use crate::api::params::storage::Storage;
     use crate::api::scalar::Size;
     use crate::boot::layout::{Identity, Layout};
-    use crate::tree::{Meta, Origin, Tree, TreePath};
+    use crate::tree::{Meta, Origin, Tree};
 
     fn made(capacity: u64, files: &[(&str, usize)]) -> Result<Vec<DiskImage>> {
         let mut tree = Tree::new();
         let origin: Origin = "test".into();
         for (path, size) in files {
-            tree.write_file(&TreePath::new(path).unwrap(), vec![0; *size], Meta::root(0o644), &origin).unwrap();
+            tree.write_file(&TreePath::new(path).unwrap(), vec![1; *size], Meta::root(0o644), &origin).unwrap();
         }
         tree.make_directories(&TreePath::literal("boot/efi"), Default::default(), &origin).unwrap();
         let storage = Storage { qcow_capacity: Size(capacity), ..Storage::default() };

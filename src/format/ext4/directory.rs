@@ -19,64 +19,100 @@ pub const TYPE_SYMLINK: u8 = 7;
 const TAIL: usize = 12;
 const ROOM: usize = BLOCK as usize - TAIL;
 /// Leaves of a hash tree keep some room, so that a package upgrade does not split them at once.
-const FILL: usize = ROOM * 4 / 5;
+const FILL: usize = ROOM * 7 / 8;
 /// Entries of eight bytes in the root and in the nodes of the index, with eight bytes for the checksum.
 const ROOT_LIMIT: usize = (BLOCK as usize - 32 - 8) / 8;
 const NODE_LIMIT: usize = (BLOCK as usize - 8 - 8) / 8;
 
-#[derive(Debug, Clone)]
-pub struct DirectoryEntry {
-    pub inode: u32,
+/// A name in a folder. The inode is a place in the list of nodes; its number is known when all have their places.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectoryEntry<'a> {
+    pub node: usize,
     pub file_type: u8,
-    pub name: Vec<u8>,
+    pub name: &'a [u8],
 }
 
-impl DirectoryEntry {
+impl DirectoryEntry<'_> {
     fn size(&self) -> usize {
         (8 + self.name.len()).next_multiple_of(4)
     }
 }
 
+type Hashed<'a> = (u32, DirectoryEntry<'a>);
+
 /// How the entries of a directory are spread over its blocks.
-pub struct Shape {
-    leaves: Vec<Vec<DirectoryEntry>>,
+pub struct Shape<'a> {
+    leaves: Vec<Vec<DirectoryEntry<'a>>>,
     /// Hash at the start of each leaf, with the lowest bit set when the leaf before ends with the same.
     hashes: Vec<u32>,
 }
 
-impl Shape {
-    pub fn new(entries: Vec<DirectoryEntry>, hash_seed: &[u8; 16]) -> Result<Shape> {
+/// What a directory must know of its inode to be written.
+pub struct Identity<'a> {
+    pub inode: u32,
+    pub parent: u32,
+    /// Starts its checksums.
+    pub seed: u32,
+    /// The number of a node.
+    pub number: &'a dyn Fn(usize) -> u32,
+}
+
+impl<'a> Shape<'a> {
+    pub fn new(entries: Vec<DirectoryEntry<'a>>, hash_seed: &[u8; 16]) -> Result<Shape<'a>> {
         if let Some(long) = entries.iter().find(|entry| entry.name.len() > 255) {
-            let name = String::from_utf8_lossy(&long.name).into_owned();
+            let name = String::from_utf8_lossy(long.name).into_owned();
             return Err(Error::build(format!("the name `{name}` is longer than 255 bytes")));
         }
         // `.` and `..` take twelve bytes each.
         if 24 + entries.iter().map(DirectoryEntry::size).sum::<usize>() <= ROOM {
             return Ok(Shape { leaves: vec![entries], hashes: Vec::new() });
         }
-        let mut hashed: Vec<((u32, u32), DirectoryEntry)> =
-            entries.into_iter().map(|entry| (half_md4(&entry.name, hash_seed), entry)).collect();
-        hashed.sort_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)));
+        let mut hashed: Vec<((u32, u32), DirectoryEntry<'a>)> =
+            entries.into_iter().map(|entry| (half_md4(entry.name, hash_seed), entry)).collect();
+        hashed.sort_by(|a, b| (a.0, a.1.name).cmp(&(b.0, b.1.name)));
+        let hashed: Vec<Hashed<'a>> = hashed.into_iter().map(|((major, _), entry)| (major, entry)).collect();
         let mut shape = Shape { leaves: Vec::new(), hashes: Vec::new() };
-        let (mut used, mut last) = (BLOCK as usize, 0);
-        for ((hash, _), entry) in hashed {
-            if used + entry.size() > FILL {
-                // The first leaf starts at zero, whatever its first entry.
-                let continued = u32::from(hash == last);
-                shape.hashes.push(if shape.leaves.is_empty() { 0 } else { hash | continued });
-                shape.leaves.push(Vec::new());
-                used = 0;
-            }
-            used += entry.size();
-            last = hash;
-            if let Some(leaf) = shape.leaves.last_mut() {
-                leaf.push(entry);
-            }
-        }
+        shape.split(&hashed, 0, 1 << 32);
         if shape.leaves.len() > ROOT_LIMIT * NODE_LIMIT {
             return Err(Error::build("a directory has too many entries"));
         }
         Ok(shape)
+    }
+
+    /// Entries with hashes in a range of `width`: one leaf, or the halves of the range. So a new name changes the leaf it
+    /// goes to and no other.
+    fn split(&mut self, hashed: &[Hashed<'a>], start: u32, width: u64) {
+        let size: usize = hashed.iter().map(|(_, entry)| entry.size()).sum();
+        if size <= FILL {
+            return self.leaf(hashed.iter().map(|(_, entry)| *entry), start, false);
+        }
+        // The lowest bit of a hash is never set.
+        if width > 2 {
+            let middle = start + (width / 2) as u32;
+            let (low, high) = hashed.split_at(hashed.partition_point(|(hash, _)| *hash < middle));
+            self.split(low, start, width / 2);
+            return self.split(high, middle, width / 2);
+        }
+        let (mut rest, mut continued) = (hashed, false);
+        while !rest.is_empty() {
+            let mut used = 0;
+            let fits = |(_, entry): &&Hashed<'a>| {
+                used += entry.size();
+                used <= FILL
+            };
+            let (now, later) = rest.split_at(rest.iter().take_while(fits).count());
+            self.leaf(now.iter().map(|(_, entry)| *entry), start, continued);
+            (rest, continued) = (later, true);
+        }
+    }
+
+    /// Ranges without entries need no leaf: the one before stands for them, too. The first leaf starts at zero.
+    fn leaf(&mut self, entries: impl Iterator<Item = DirectoryEntry<'a>>, start: u32, continued: bool) {
+        let entries: Vec<DirectoryEntry<'a>> = entries.collect();
+        if !entries.is_empty() {
+            self.hashes.push(if self.leaves.is_empty() { 0 } else { start | u32::from(continued) });
+            self.leaves.push(entries);
+        }
     }
 
     /// Blocks of the index nodes below the root; none while the root can point to all leaves.
@@ -88,13 +124,23 @@ impl Shape {
         !self.hashes.is_empty()
     }
 
-    /// The blocks, in logical order, of the directory with that inode; `seed` starts its checksums.
-    pub fn encode(&self, inode: u32, parent: u32, seed: u32) -> Vec<Vec<u8>> {
-        let dot = |inode, name: &[u8]| DirectoryEntry { inode, file_type: TYPE_DIRECTORY, name: name.to_vec() };
-        let dots = [dot(inode, b"."), dot(parent, b"..")];
+    /// How many blocks the directory has.
+    pub fn blocks(&self) -> u64 {
+        if self.indexed() { (1 + self.nodes() + self.leaves.len()) as u64 } else { 1 }
+    }
+
+    /// The blocks, in logical order.
+    pub fn encode(&self, identity: &Identity<'_>) -> Vec<Vec<u8>> {
+        let seed = identity.seed;
+        let dot = |inode, name| Written { inode, file_type: TYPE_DIRECTORY, name };
+        let dots = [dot(identity.inode, b".".as_slice()), dot(identity.parent, b"..".as_slice())];
+        let written = |entry: &DirectoryEntry<'a>| Written {
+            inode: (identity.number)(entry.node),
+            file_type: entry.file_type,
+            name: entry.name,
+        };
         if !self.indexed() {
-            let entries = dots.iter().chain(&self.leaves[0]);
-            return vec![leaf(entries, seed)];
+            return vec![leaf(dots.into_iter().chain(self.leaves[0].iter().map(written)), seed)];
         }
         let nodes = self.nodes();
         let first_leaf = 1 + nodes as u32;
@@ -107,22 +153,35 @@ impl Shape {
             blocks.push(root(&dots, 1, &top, seed));
             blocks.extend(index.chunks(NODE_LIMIT).map(|part| node(part, seed)));
         }
-        blocks.extend(self.leaves.iter().map(|entries| leaf(entries.iter(), seed)));
+        blocks.extend(self.leaves.iter().map(|entries| leaf(entries.iter().map(written), seed)));
         blocks
     }
 }
 
-fn write_entry(block: &mut [u8], at: usize, length: usize, entry: &DirectoryEntry) {
+/// An entry with its inode number.
+#[derive(Clone, Copy)]
+struct Written<'a> {
+    inode: u32,
+    file_type: u8,
+    name: &'a [u8],
+}
+
+fn write_entry(block: &mut [u8], at: usize, length: usize, entry: &Written<'_>) {
     let out = &mut block[at..];
     out.put32(0, entry.inode);
     out.put16(4, length as u16);
     out[6] = entry.name.len() as u8;
     out[7] = entry.file_type;
-    out[8..8 + entry.name.len()].copy_from_slice(&entry.name);
+    out[8..8 + entry.name.len()].copy_from_slice(entry.name);
+}
+
+/// A leaf without entries.
+pub fn empty_leaf(seed: u32) -> Vec<u8> {
+    leaf(std::iter::empty(), seed)
 }
 
 /// Entries one after the other; the last one takes what is left.
-pub fn leaf<'a>(entries: impl Iterator<Item = &'a DirectoryEntry>, seed: u32) -> Vec<u8> {
+fn leaf<'a>(entries: impl Iterator<Item = Written<'a>>, seed: u32) -> Vec<u8> {
     let mut block = vec![0; BLOCK as usize];
     let mut entries = entries.peekable();
     let mut at = 0;
@@ -130,8 +189,9 @@ pub fn leaf<'a>(entries: impl Iterator<Item = &'a DirectoryEntry>, seed: u32) ->
         block.put16(4, ROOM as u16);
     }
     while let Some(entry) = entries.next() {
-        let length = if entries.peek().is_some() { entry.size() } else { ROOM - at };
-        write_entry(&mut block, at, length, entry);
+        let size = (8 + entry.name.len()).next_multiple_of(4);
+        let length = if entries.peek().is_some() { size } else { ROOM - at };
+        write_entry(&mut block, at, length, &entry);
         at += length;
     }
     block.put16(ROOM + 4, TAIL as u16);
@@ -141,7 +201,7 @@ pub fn leaf<'a>(entries: impl Iterator<Item = &'a DirectoryEntry>, seed: u32) ->
     block
 }
 
-fn root(dots: &[DirectoryEntry; 2], levels: u8, index: &[(u32, u32)], seed: u32) -> Vec<u8> {
+fn root(dots: &[Written<'_>; 2], levels: u8, index: &[(u32, u32)], seed: u32) -> Vec<u8> {
     let mut block = vec![0; BLOCK as usize];
     write_entry(&mut block, 0, 12, &dots[0]);
     write_entry(&mut block, 12, BLOCK as usize - 12, &dots[1]);

@@ -32,6 +32,8 @@ pub const MODE_SOCKET: u16 = 0o140000;
 /// Inode flags: hashed directory, extents.
 pub const FLAG_INDEX: u32 = 0x1000;
 pub const FLAG_EXTENTS: u32 = 0x8_0000;
+/// The inode is a value of an extended attribute.
+pub const FLAG_EA_INODE: u32 = 0x20_0000;
 
 /// Bytes of the inode after the first 128 that the kernel's structure takes; extended attributes follow.
 pub const EXTRA_ISIZE: usize = 32;
@@ -47,6 +49,7 @@ const COMPAT: u32 = 0x4 | 0x8 | 0x10 | 0x20;
 // filetype, extents, 64bit, flex_bg
 const INCOMPAT: u32 = 0x2 | 0x40 | 0x80 | 0x200;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
+const INCOMPAT_EA_INODE: u32 = 0x400;
 // sparse_super, large_file, huge_file, dir_nlink, extra_isize, metadata_csum
 const RO_COMPAT: u32 = 0x1 | 0x2 | 0x8 | 0x20 | 0x40 | 0x400;
 // user_xattr, acl
@@ -98,6 +101,7 @@ pub struct Superblock {
     /// Seconds since the epoch.
     pub time: u32,
     pub csum_seed_feature: bool,
+    pub ea_inode_feature: bool,
     /// `i_block` of the journal and its size, so that a damaged inode can be replaced.
     pub journal_blocks: [u8; 60],
     pub journal_size: u64,
@@ -133,7 +137,10 @@ impl Superblock {
         out.put16(0x58, INODE as u16);
         out.put16(0x5A, group as u16);
         out.put32(0x5C, COMPAT);
-        out.put32(0x60, INCOMPAT | if self.csum_seed_feature { INCOMPAT_CSUM_SEED } else { 0 });
+        let option = |set, flag| if set { flag } else { 0 };
+        let optional =
+            option(self.csum_seed_feature, INCOMPAT_CSUM_SEED) | option(self.ea_inode_feature, INCOMPAT_EA_INODE);
+        out.put32(0x60, INCOMPAT | optional);
         out.put32(0x64, RO_COMPAT);
         out[0x68..0x78].copy_from_slice(self.uuid.as_bytes());
         out[0x78..0x78 + self.label.len()].copy_from_slice(&self.label);
@@ -218,6 +225,8 @@ pub struct Inode {
     pub xattr_block: u64,
     /// What lies behind the fixed part; at most 96 bytes.
     pub inline_xattrs: Vec<u8>,
+    /// For a value of an extended attribute: its hash.
+    pub value_hash: Option<u32>,
 }
 
 impl Inode {
@@ -243,6 +252,12 @@ impl Inode {
         for (low, high) in [(0x08, 0x8C), (0x0C, 0x84), (0x10, 0x88), (0x90, 0x94)] {
             out.put32(low, seconds);
             out.put32(high, extra);
+        }
+        if let Some(hash) = self.value_hash {
+            // The hash in place of the access time; version and change time are the reference count.
+            out.put64(0x08, 0x8C, u64::from(hash));
+            out.put64(0x0C, 0x84, 0);
+            out.put32(0x24, 1);
         }
         out[INODE_XATTRS..INODE_XATTRS + self.inline_xattrs.len()].copy_from_slice(&self.inline_xattrs);
         let checksum = crc32c(inode_seed(seed, number), &out);

@@ -2,10 +2,11 @@
 //!
 //! Supported: one-shot from a [`Tree`]: blocks of 4 KiB, inodes of 256 bytes, extents, hash-tree directories (half
 //! MD4), metadata checksums, 64-bit, flexible block groups, clean internal journal, room to grow online, hard links,
-//! all kinds of files, extended attributes, access lists. File bytes are never copied or held; unused inode tables
-//! and bitmaps take no space. Everything that `mke2fs` would take from clock or chance is given.
-//! Left out: other block sizes, inline data, holes inside files, project ids, quota, encryption, orphan_file,
-//! changing an existing file system, reading.
+//! all kinds of files, sparse files (`tree::holes`), extended attributes, access lists. File bytes are never copied or
+//! held; unused inode tables and bitmaps take no space. Everything that `mke2fs` would take from clock or chance is
+//! given. Places are chosen so that a small edit of the Tree changes few blocks (`zones`).
+//! Left out: other block sizes, inline data, project ids, quota, encryption, orphan_file, changing an existing file
+//! system, reading (`inspect`).
 
 mod alloc;
 pub(crate) mod crc32c;
@@ -18,6 +19,7 @@ mod layout;
 mod nodes;
 mod write;
 mod xattr;
+mod zones;
 
 use uuid::Uuid;
 
@@ -52,6 +54,9 @@ pub struct Options {
 pub struct Features {
     /// metadata_csum_seed: the UUID can be changed while mounted (Linux 4.4, GRUB 2.12).
     pub metadata_csum_seed: bool,
+    /// ea_inode, when the Tree has extended attributes that need more than a block: their values get inodes of their own
+    /// (Linux 4.13, e2fsprogs 1.44; no GRUB reads such a file system).
+    pub ea_inode: bool,
 }
 
 /// Makes a file system of `options.size` bytes that holds the Tree. Too small is [`crate::error::Kind::Space`].

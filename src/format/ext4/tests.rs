@@ -114,7 +114,7 @@ fn e2fsck_finds_nothing_at_any_size() {
     let empty = Tree::new();
     for size in [8 << 20, 16 << 20, 100 << 20, (128 << 20) + 4096, (129 << 20) + 999, 511 << 20, 19 << 30, 600 << 30] {
         for metadata_csum_seed in [false, true] {
-            let options = Options { features: Features { metadata_csum_seed }, ..options(size) };
+            let options = Options { features: Features { metadata_csum_seed, ..Features::default() }, ..options(size) };
             check(image(&make(&empty, &options).unwrap()).path());
         }
     }

@@ -1,5 +1,9 @@
 //! What follows from a finished plan: bitmaps, inode tables, descriptors, superblocks; then all as sparse extents.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
 use super::Options;
 use super::crc32c::crc32c;
 use super::format::*;
@@ -9,17 +13,17 @@ use crate::format::disk::{DiskImage, Extent};
 
 pub fn write(mut plan: Plan, options: &Options) -> Result<DiskImage> {
     let mut extents = std::mem::take(&mut plan.extents);
-    let highest = plan.inodes.keys().next_back().copied().unwrap_or(FIRST_INODE);
     inode_tables(&plan, &mut extents);
     let mut descriptors = Vec::new();
     let (mut free_blocks, mut free_inodes) = (0, 0);
     for group in 0..plan.geometry.groups {
-        let descriptor = describe(&plan, group, highest, &mut extents);
+        let descriptor = describe(&plan, group, &mut extents);
         free_blocks += u64::from(descriptor.free_blocks);
         free_inodes += descriptor.free_inodes;
         descriptors.extend(descriptor.encode(group, plan.seed));
     }
     descriptors.resize((plan.geometry.descriptor_blocks * BLOCK) as usize, 0);
+    let descriptors: Arc<[u8]> = descriptors.into();
     let superblock = superblock(&plan, options, free_blocks, free_inodes);
     for group in std::iter::once(0).chain(plan.geometry.backup_groups()) {
         let start = plan.geometry.group_start(group) * BLOCK;
@@ -47,6 +51,7 @@ fn superblock(plan: &Plan, options: &Options, free_blocks: u64, free_inodes: u32
         label: options.label.as_bytes().to_vec(),
         time: options.time.seconds.clamp(0, i64::from(u32::MAX)) as u32,
         csum_seed_feature: options.features.metadata_csum_seed,
+        ea_inode_feature: plan.outside_values,
         journal_blocks: plan.journal_data,
         journal_size: geometry.journal_blocks * BLOCK,
         kilobytes_written: 0,
@@ -59,12 +64,16 @@ fn inode_tables(plan: &Plan, extents: &mut Vec<Extent>) {
     for (number, inode) in &plan.inodes {
         let offset = plan.geometry.inode_offset(*number);
         let block = offset / BLOCK * BLOCK;
-        if current.as_ref().is_none_or(|(at, _)| *at != block) {
-            extents.extend(current.take().map(|(at, bytes)| Extent::bytes(at, bytes)));
-            current = Some((block, vec![0; BLOCK as usize]));
+        match &mut current {
+            Some((at, bytes)) if *at + bytes.len() as u64 > block => {}
+            Some((at, bytes)) if *at + bytes.len() as u64 == block => bytes.resize(bytes.len() + BLOCK as usize, 0),
+            _ => {
+                extents.extend(current.take().map(|(at, bytes)| Extent::bytes(at, bytes)));
+                current = Some((block, vec![0; BLOCK as usize]));
+            }
         }
-        if let Some((_, bytes)) = &mut current {
-            let within = (offset - block) as usize;
+        if let Some((at, bytes)) = &mut current {
+            let within = (offset - *at) as usize;
             bytes[within..within + INODE as usize].copy_from_slice(inode);
         }
     }
@@ -72,28 +81,17 @@ fn inode_tables(plan: &Plan, extents: &mut Vec<Extent>) {
 }
 
 /// The descriptor of a group; its bitmaps are written unless they say nothing that the reader could not tell.
-fn describe(plan: &Plan, group: u64, highest: u32, extents: &mut Vec<Extent>) -> Descriptor {
+fn describe(plan: &Plan, group: u64, extents: &mut Vec<Extent>) -> Descriptor {
     let geometry = &plan.geometry;
-    let per_group = geometry.inodes_per_group;
-    let used_inodes = u64::from(highest).saturating_sub(group * per_group).min(per_group);
     let mut out = Descriptor {
         block_bitmap: geometry.block_bitmap(group),
         inode_bitmap: geometry.inode_bitmap(group),
         inode_table: geometry.inode_table(group),
-        free_inodes: (per_group - used_inodes) as u32,
-        unused_inodes: (per_group - used_inodes) as u32,
         directories: plan.directories.get(&group).copied().unwrap_or(0),
         flags: GROUP_INODE_ZEROED,
         ..Descriptor::default()
     };
-    if used_inodes == 0 {
-        out.flags |= GROUP_INODE_UNINIT;
-    } else {
-        let mut bitmap = vec![0xFF; BLOCK as usize];
-        clear(&mut bitmap, used_inodes, per_group);
-        out.inode_bitmap_checksum = crc32c(plan.seed, &bitmap[..(per_group / 8) as usize]);
-        extents.push(Extent::bytes(out.inode_bitmap * BLOCK, bitmap));
-    }
+    inode_bitmap(plan, group, &mut out, extents);
     let (bitmap, free) = block_bitmap(plan, group);
     out.free_blocks = free as u32;
     let last = group + 1 == geometry.groups;
@@ -108,27 +106,61 @@ fn describe(plan: &Plan, group: u64, highest: u32, extents: &mut Vec<Extent>) ->
     out
 }
 
-/// All taken (also what lies behind the end of the disk), but for what was not handed out.
+/// Reserved inodes, and those that there are; what lies behind the end of the table is taken.
+fn inode_bitmap(plan: &Plan, group: u64, out: &mut Descriptor, extents: &mut Vec<Extent>) {
+    let per_group = plan.geometry.inodes_per_group;
+    let mut bitmap = vec![0; BLOCK as usize];
+    set(&mut bitmap, per_group..8 * BLOCK);
+    if group == 0 {
+        set(&mut bitmap, 0..u64::from(FIRST_INODE) - 1);
+    }
+    let first = (group * per_group) as u32 + 1;
+    for number in numbers(&plan.inodes, first..first + per_group as u32) {
+        let bit = u64::from(number - first);
+        set(&mut bitmap, bit..bit + 1);
+    }
+    let table = &bitmap[..(per_group / 8) as usize];
+    let used: u64 = table.iter().map(|byte| u64::from(byte.count_ones())).sum();
+    let end = table
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |at| at as u64 * 8 + 8 - u64::from(table[at].leading_zeros()));
+    out.free_inodes = (per_group - used) as u32;
+    out.unused_inodes = (per_group - end) as u32;
+    if used == 0 {
+        out.flags |= GROUP_INODE_UNINIT;
+    } else {
+        out.inode_bitmap_checksum = crc32c(plan.seed, table);
+        extents.push(Extent::bytes(out.inode_bitmap * BLOCK, bitmap));
+    }
+}
+
+fn numbers<T>(inodes: &BTreeMap<u32, T>, range: Range<u32>) -> impl Iterator<Item = u32> + '_ {
+    inodes.range(range).map(|(number, _)| *number)
+}
+
+/// Metadata of the group, what the plan uses, and what lies behind the end of the disk is taken.
 fn block_bitmap(plan: &Plan, group: u64) -> (Vec<u8>, u64) {
     let start = plan.geometry.group_start(group);
-    let end = start + plan.geometry.group_blocks(group);
-    let mut bitmap = vec![0xFF; BLOCK as usize];
-    let mut free = 0;
-    let rest = plan.allocator.rest();
-    let first = rest.partition_point(|range| range.end <= start);
-    for range in rest[first..].iter().take_while(|range| range.start < end) {
+    let blocks = plan.geometry.group_blocks(group);
+    let end = start + blocks;
+    let mut bitmap = vec![0; BLOCK as usize];
+    let metadata = plan.geometry.metadata(group);
+    let mut free = blocks - (metadata.end - metadata.start);
+    set(&mut bitmap, blocks..8 * BLOCK);
+    set(&mut bitmap, metadata.start - start..metadata.end - start);
+    let first = plan.used.partition_point(|range| range.end <= start);
+    for range in plan.used[first..].iter().take_while(|range| range.start < end) {
         let (from, to) = (range.start.max(start), range.end.min(end));
-        if from < to {
-            clear(&mut bitmap, from - start, to - start);
-            free += to - from;
-        }
+        set(&mut bitmap, from - start..to - start);
+        free -= to - from;
     }
     (bitmap, free)
 }
 
-fn clear(bitmap: &mut [u8], from: u64, to: u64) {
-    for bit in from..to {
-        bitmap[(bit / 8) as usize] &= !(1 << (bit % 8));
+fn set(bitmap: &mut [u8], bits: Range<u64>) {
+    for bit in bits {
+        bitmap[(bit / 8) as usize] |= 1 << (bit % 8);
     }
 }
 
