@@ -116,7 +116,7 @@ impl Content {
 
     /// `size` bytes behind a reader. The caller vouches for the digest.
     pub fn elsewhere(digest: Digest, size: u64, bytes: Arc<dyn ReadAt>) -> Self {
-        Content { digest, size, source: Source::Elsewhere(bytes) }
+        Content { digest, size, source: Source::Elsewhere(bytes), holes: None }
     }
 
     pub fn digest(&self) -> Digest {

@@ -97,7 +97,7 @@ fn what_our_writer_wrote_is_read() {
     for (size, many) in [(64 << 20, 50), (600 << 20, 9000)] {
         let tree = zoo(many);
         for metadata_csum_seed in [false, true] {
-            let features = writer::Features { metadata_csum_seed };
+            let features = writer::Features { metadata_csum_seed, ..Default::default() };
             let options = writer::Options { features, ..options(size) };
             let back = read(Arc::new(writer::make(&tree, &options).unwrap())).unwrap();
             assert_same(&tree, &back);
