@@ -6,7 +6,9 @@
 //! judged by.
 
 pub mod boot;
+pub mod disk;
 pub mod ext4;
+pub mod fat;
 pub mod fields;
 pub mod gpt;
 pub mod listing;
