@@ -417,12 +417,7 @@ mod tests {
         let mut bytes = vec![0; 32 << 20];
         disk.read_at(&mut bytes, 0).unwrap();
         let fat = Fat::open(Arc::new(MemorySource(bytes.clone()))).unwrap();
-        let areas = [
-            (0, 64),
-            (fat.regions.tables, 1600),
-            (fat.regions.root, 512),
-            (fat.regions.data, 4096),
-        ];
+        let areas = [(0, 64), (fat.regions.tables, 1600), (fat.regions.root, 512), (fat.regions.data, 4096)];
         let (mut state, mut failed) = (0x9E37_79B9_7F4A_7C15u64, 0);
         let mut random = || {
             state ^= state << 13;

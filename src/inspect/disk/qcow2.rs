@@ -248,25 +248,16 @@ impl Source for Qcow2 {
     fn data_after(&self, offset: u64) -> Result<Option<Range<u64>>> {
         let size = self.cluster_size();
         let per_table = size / 8;
-        let clusters = self.size.div_ceil(size);
-        let mut index = offset / size;
-        let mut start = None;
-        while index < clusters {
-            let absent = self.l1.get((index / per_table) as usize).is_none_or(|entry| entry & OFFSET_MASK == 0);
-            let zero = absent || self.cluster(index)? == Cluster::Zero;
-            match start {
-                None if absent => index = (index / per_table + 1) * per_table,
-                None if zero => index += 1,
-                None => {
-                    start = Some((index * size).max(offset));
-                    index += 1;
-                }
-                // Long enough to be worth a look.
-                Some(from) if zero || index * size - from > 1 << 30 => break,
-                Some(_) => index += 1,
+        super::next_data(offset, self.size, size, self.size.div_ceil(size), |index| {
+            let entry = self.l1.get((index / per_table) as usize).copied().unwrap_or(0);
+            if entry & OFFSET_MASK == 0 {
+                return Ok(super::Piece::ZeroUntil((index / per_table + 1) * per_table));
             }
-        }
-        Ok(start.map(|start| start..(index * size).min(self.size)).filter(|range| !range.is_empty()))
+            Ok(match self.cluster(index)? {
+                Cluster::Zero => super::Piece::ZeroUntil(index + 1),
+                _ => super::Piece::Data,
+            })
+        })
     }
 }
 
@@ -285,33 +276,11 @@ fn read_cut(file: &dyn Source, target: &mut [u8], offset: u64) -> Result<()> {
 mod tests {
     use std::process::Command;
 
+    use super::super::tests::{assert_same, disk};
     use super::*;
     use crate::format::disk::{DiskImage, Extent};
     use crate::format::qcow2 as writer;
     use crate::inspect::source::{FileSource, MemorySource};
-
-    fn disk() -> DiskImage {
-        let mixed: Vec<u8> = (0..300_000u64).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-        let plain: Vec<u8> = (0..200_000u32).map(|at| (at / 1000) as u8).collect();
-        let extents = vec![Extent::bytes(1000, plain), Extent::bytes(5 << 30, mixed), Extent::bytes((6 << 30) - 3, *b"end")];
-        DiskImage::new(6 << 30, extents).unwrap()
-    }
-
-    fn assert_same(disk: &DiskImage, read: &dyn Source) {
-        assert_eq!(read.size(), disk.size());
-        for (offset, length) in [(0, 300_000), (5 << 30, 400_000), ((6 << 30) - 70_000, 70_000), (1 << 30, 10)] {
-            let mut wanted = vec![0; length];
-            disk.read_at(&mut wanted, offset).unwrap();
-            assert!(read.bytes(offset, length).unwrap() == wanted, "at {offset}");
-        }
-        let (mut at, mut data) = (0, 0);
-        while let Some(range) = read.data_after(at).unwrap() {
-            assert!(range.start >= at && !range.is_empty());
-            data += range.end - range.start;
-            at = range.end;
-        }
-        assert!((500_000..2 << 20).contains(&data), "{data}");
-    }
 
     #[test]
     fn what_our_writer_wrote_is_read() {
@@ -338,12 +307,9 @@ mod tests {
             let run = Command::new("qemu-img").args(options).arg(&raw).arg(&out).output();
             run.is_ok_and(|run| run.status.success()).then_some(out)
         };
-        for options in [
-            "compat=0.10",
-            "compat=1.1,cluster_size=4k",
-            "compat=1.1,cluster_size=2M",
-            "compression_type=zstd",
-        ] {
+        for options in
+            ["compat=0.10", "compat=1.1,cluster_size=4k", "compat=1.1,cluster_size=2M", "compression_type=zstd"]
+        {
             for compressed in [None, Some("-c")] {
                 let mut arguments = vec!["convert", "-f", "raw", "-O", "qcow2", "-o", options];
                 arguments.extend(compressed);
@@ -384,7 +350,8 @@ mod tests {
                 let mut bytes = good.clone();
                 bytes[at] = value;
                 let read = Qcow2::open(Arc::new(MemorySource(bytes)));
-                failed += usize::from(read.and_then(|image| image.bytes(0, 1 << 20).map(|_| image.data_after(0))).is_err());
+                failed +=
+                    usize::from(read.and_then(|image| image.bytes(0, 1 << 20).map(|_| image.data_after(0))).is_err());
             }
         }
         assert!(failed > 50, "{failed}");
