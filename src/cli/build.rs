@@ -111,7 +111,8 @@ fn summary(built: &[Built], reporter: &Reporter, wall: Duration, program: &str) 
             text.push_str(&format!("  {}  {size}{disk}\n", file.display()));
         }
         if let Some(image) = one.files.first() {
-            text.push_str(&format!("  boot it: {program} boot {}\n", image.display()));
+            let (program, image) = (words::shell(program), words::shell(&image.to_string_lossy()));
+            text.push_str(&format!("  boot it: {program} boot {image}\n"));
         }
     }
     text

@@ -48,6 +48,16 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A word as a POSIX shell reads it back: as it is where that is safe, else in single quotes.
+pub fn shell(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+:,@%=~".contains(letter);
+    // A leading `~` would become somebody's home.
+    if !word.is_empty() && word.chars().all(plain) && !word.starts_with('~') {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +84,13 @@ mod tests {
     fn tables_are_aligned_without_trailing_blanks() {
         let rows = [vec!["a".into(), "bcd".into()], vec!["long".into(), String::new()]];
         assert_eq!(table(&rows), "a     bcd\nlong\n");
+    }
+
+    #[test]
+    fn words_survive_the_shell() {
+        assert_eq!(shell("out/control-plane.qcow2"), "out/control-plane.qcow2");
+        assert_eq!(shell("my out/a"), "'my out/a'");
+        assert_eq!(shell("it's"), "'it'\\''s'");
+        assert_eq!([shell(""), shell("~x"), shell("$HOME")], ["''", "'~x'", "'$HOME'"]);
     }
 }
