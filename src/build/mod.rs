@@ -9,6 +9,8 @@ pub mod pack;
 pub mod publish;
 pub mod rootfs;
 pub mod run;
+pub mod toolstree;
+pub mod verify;
 
 pub use crate::plan::meta;
 pub use run::{Built, Options, run};

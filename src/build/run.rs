@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
 use super::publish::{FileSet, Staging};
-use super::{initramfs, rootfs};
+use super::toolstree::{self, Program, Source, Tools};
+use super::{initramfs, rootfs, verify};
 use crate::api::image_configuration::{ImageType, QcowCompression};
 use crate::boot::{self, Identity, Layout};
 use crate::check::hygiene;
@@ -33,6 +34,8 @@ pub struct Options<'a> {
     /// Wins over what the documents say; `out` when neither says anything.
     pub output_folder: Option<PathBuf>,
     pub sandbox: &'a dyn Sandbox,
+    /// Whether images are checked by independent programs before they are published.
+    pub verify: bool,
 }
 
 /// One image, built and published.
@@ -56,6 +59,8 @@ struct Prepared<'a> {
     layout: Layout,
     /// In the order of `lock.packages()`.
     debs: Vec<PathBuf>,
+    /// What checks the finished image, when that is asked for.
+    tools: Option<(Source, Lock)>,
 }
 
 /// Builds all images; they share downloads, layers and the work area.
@@ -71,12 +76,15 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
         })
         .collect::<Result<Vec<_>>>()?;
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
+    let need = if options.verify { need.saturating_mul(2) } else { need };
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
+    let tools = prepared.iter().map(|one| tools(one, options, &store, work.path())).collect::<Result<Vec<_>>>()?;
     let mut folder = Folder::create(&work.path().join("root"))?;
     prepared
         .iter()
-        .map(|one| {
-            build(one, options, &store, &mut folder, work.path())
+        .zip(tools)
+        .map(|(one, tools)| {
+            build(one, options, &store, &mut folder, work.path(), tools.as_ref())
                 .with_context(|| format!("building image `{}`", one.intent.image))
         })
         .collect()
@@ -97,7 +105,27 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     lock.ask_epoch(options.epoch)?;
     lock.settle_epoch(&debs)?;
     let plan = LockedPlan::new(intent, &lock)?;
-    Ok(Prepared { intent, lock, plan, layout, debs })
+    let tools = match options.verify {
+        true => {
+            let source = Source::of(intent);
+            let lock = toolstree::lock(&source, &Program::ALL, environment)?;
+            Some((source, lock))
+        }
+        false => None,
+    };
+    Ok(Prepared { intent, lock, plan, layout, debs, tools })
+}
+
+/// The tree of the programs that check the image.
+fn tools(one: &Prepared<'_>, options: &Options<'_>, store: &Store, work: &Path) -> Result<Option<Tree>> {
+    let Some((source, lock)) = &one.tools else { return Ok(None) };
+    let scratch = scratch(work, "tools-")?;
+    toolstree::tree(source, lock, &options.environment, store, options.sandbox, scratch.path()).map(Some)
+}
+
+fn scratch(work: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix(prefix).tempdir_in(work);
+    made.with_context(|| format!("making a folder in {}", work.display()))
 }
 
 /// Bytes that the work area should hold: packages unpack to about six times their size, scripts write more, and boot
@@ -107,7 +135,14 @@ fn space_needed(lock: &Lock) -> u64 {
     packages.saturating_mul(8).saturating_add(pack::SCRATCH_NEED)
 }
 
-fn build(one: &Prepared<'_>, options: &Options<'_>, store: &Store, folder: &mut Folder, work: &Path) -> Result<Built> {
+fn build(
+    one: &Prepared<'_>,
+    options: &Options<'_>,
+    store: &Store,
+    folder: &mut Folder,
+    work: &Path,
+    tools: Option<&Tree>,
+) -> Result<Built> {
     let (intent, reporter) = (one.intent, &options.environment.reporter);
     let epoch = Mtime { seconds: one.plan.epoch, nanoseconds: 0 };
     let mut tree = root_file_system(one, options, store, folder, work)?;
@@ -129,11 +164,8 @@ fn build(one: &Prepared<'_>, options: &Options<'_>, store: &Store, folder: &mut 
     }
     step.finish(format!("{} entries", tree.len()));
 
-    let scratch = tempfile::Builder::new()
-        .prefix("pack-")
-        .tempdir_in(work)
-        .with_context(|| format!("making a folder in {}", work.display()))?;
-    publish(one, options, &tree, scratch.path())
+    let scratch = scratch(work, "pack-")?;
+    publish(one, options, &tree, scratch.path(), tools)
 }
 
 /// The tree of all packages: the highest layer that is in the store, and those above it built on top.
@@ -201,7 +233,13 @@ fn keyring_files(intent: &Intent) -> Result<BTreeMap<String, Vec<u8>>> {
 }
 
 /// Packs every output and publishes the set.
-fn publish(one: &Prepared<'_>, options: &Options<'_>, tree: &Tree, scratch: &Path) -> Result<Built> {
+fn publish(
+    one: &Prepared<'_>,
+    options: &Options<'_>,
+    tree: &Tree,
+    scratch: &Path,
+    tools: Option<&Tree>,
+) -> Result<Built> {
     let (intent, reporter) = (one.intent, &options.environment.reporter);
     let output = output_folder(intent, options);
     let staging = Staging::open(&output, &intent.image)?;
@@ -248,10 +286,25 @@ fn publish(one: &Prepared<'_>, options: &Options<'_>, tree: &Tree, scratch: &Pat
         staging.write(&name, text.as_bytes())?;
         set.side_files.push(name);
     }
+    if let Some(tools) = tools {
+        verify_all(&outputs, options, tools, scratch)?;
+    }
     let files = staging.publish(&set)?;
     step.finish(output.display().to_string());
     let (packages, entries) = (one.lock.packages().count(), tree.len());
     Ok(Built { image: intent.image.clone(), files, records, packages, entries })
+}
+
+/// Nothing is published that independent programs find fault with.
+fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scratch: &Path) -> Result<()> {
+    let tools = Tools::unpack(tools, &scratch.join("readers"), options.sandbox)?;
+    for output in outputs {
+        let scratch = self::scratch(scratch, "verify-")?;
+        let reporter = &options.environment.reporter;
+        let request = verify::Request { image: &output.path, tools: Some(&tools), scratch: scratch.path(), reporter };
+        verify::enforce(&output.path, &verify::image(&request)?)?;
+    }
+    Ok(())
 }
 
 fn output_folder(intent: &Intent, options: &Options<'_>) -> PathBuf {

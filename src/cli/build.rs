@@ -41,6 +41,16 @@ pub struct Args {
     /// With `--config`: the release to build
     #[arg(long, value_name = "NAME", requires = "config", default_value = RELEASES[0].distro)]
     pub distro: String,
+    #[command(flatten)]
+    pub choices: Choices,
+}
+
+/// How to build, whatever the documents say; also of `phase run`.
+#[derive(Debug, Default, clap::Args)]
+pub struct Choices {
+    /// Check the finished image with independent programs (see `verify`) before it is published
+    #[arg(long)]
+    pub verify: bool,
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
@@ -54,33 +64,36 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         // clap asks for one of the two.
         (None, None) => return Err(Error::new(Kind::Usage, "nothing to build: no folder given")),
     };
-    build(&intents, globals)
+    build(&intents, &args.choices, globals)
 }
 
 /// Builds and prints the summary. No thread may run yet: the process enters its user namespace here.
-pub fn build(intents: &[Intent], globals: &Globals) -> Result<()> {
+pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<()> {
     let began = Instant::now();
     let cache = globals.cache_dir()?;
     let epoch = epoch::source_date_epoch()?;
     userns::enter().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
-    let reporter = globals.reporter();
-    let variables =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = environment(globals, cache)?;
+    let reporter = environment.reporter.clone();
     let options = build::Options {
-        environment: Environment {
-            cache,
-            now: now()?,
-            reporter: reporter.clone(),
-            http: Client::new(Proxies::from_variables(variables), Patience::default())?,
-        },
+        environment,
         epoch,
         output_folder: globals.output_dir.clone(),
         sandbox: &Namespaces::new(),
+        verify: choices.verify,
     };
     let built = build::run(intents, &options)?;
     // As it was typed, so that the line about booting can be typed as well.
     let program = std::env::args().next().unwrap_or_else(|| "imagebuilder".into());
     output::print(&summary(&built, &reporter, began.elapsed(), &program))
+}
+
+/// The world outside, for everything that works on packages.
+pub(super) fn environment(globals: &Globals, cache: PathBuf) -> Result<Environment> {
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let http = Client::new(Proxies::from_variables(variables), Patience::default())?;
+    Ok(Environment { cache, now: now()?, reporter: globals.reporter(), http })
 }
 
 /// Seconds since the epoch: for the expiry of indexes, never for bytes of an image.

@@ -15,6 +15,7 @@ pub mod output;
 mod phase;
 mod render;
 pub mod signals;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -81,6 +82,7 @@ pub enum Verb {
     Phase(phase::Args),
     Build(build::Args),
     Boot(boot::Args),
+    Verify(verify::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -152,6 +154,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Phase(args) => phase::run(args, globals),
         Verb::Build(args) => build::run(args, globals),
         Verb::Boot(args) => boot::run(args, globals),
+        Verb::Verify(args) => verify::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),
     }

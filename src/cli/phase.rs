@@ -55,6 +55,8 @@ pub struct RunArgs {
     pub name: String,
     #[command(flatten)]
     pub site: SiteArgs,
+    #[command(flatten)]
+    pub choices: build::Choices,
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,7 +75,7 @@ impl SiteArgs {
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     match &args.verb {
         Verb::List(args) => list(args),
-        Verb::Run(args) => build::build(&[phase::load(&args.site.open()?, &args.name)?], globals),
+        Verb::Run(args) => build::build(&[phase::load(&args.site.open()?, &args.name)?], &args.choices, globals),
     }
 }
 

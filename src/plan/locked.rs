@@ -12,6 +12,7 @@ use serde_json::json;
 use super::intent::{self, Intent};
 use super::meta;
 use crate::api::Params;
+use crate::api::params::distribution::Empty;
 use crate::api::params::software::Layer;
 use crate::error::{Error, Result};
 use crate::package::lock::Lock;
@@ -126,18 +127,13 @@ impl LockedPlan {
         check_lock(intent, lock)?;
         let epoch = lock.epoch.ok_or_else(|| Error::build("the lock does not say its epoch yet"))?;
         let mut steps: Vec<Step> = Vec::new();
-        let mut below = Digest::of(b"");
+        let mut below = None;
         for layer in Layer::ALL {
-            let packages = lock.layer(layer).map_or_else(|| Digest::of(b""), |locked| locked.digest());
-            let mut inputs = BTreeMap::from([
-                ("architecture", lock.architecture.clone()),
-                // No epoch: what scripts of a layer see is that of its own packages and those below.
-                ("packages", packages.to_hex()),
-                ("unapproved", of(&intent.params.software.unapproved_packages)),
-            ]);
-            inputs.extend((layer != Layer::Base).then(|| ("below", below.to_hex())));
-            below = push(&mut steps, StepName::Rootfs(layer), inputs);
+            let unapproved = &intent.params.software.unapproved_packages;
+            let inputs = rootfs_inputs(&lock.architecture, unapproved, lock.layer(layer), below);
+            below = Some(push(&mut steps, StepName::Rootfs(layer), inputs));
         }
+        let below = below.expect("there are layers");
         let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, epoch, below));
         let settings = |params: &Params| {
             BTreeMap::from([("image", intent.image.clone()), ("initramfs", initramfs.to_hex()), ("params", of(params))])
@@ -168,6 +164,35 @@ impl LockedPlan {
     pub fn to_yaml(&self) -> String {
         intent::yaml(self)
     }
+}
+
+/// What decides a layer: its packages, and the layer below. No epoch: what scripts of a layer see is that of its own
+/// packages and those below.
+fn rootfs_inputs(
+    architecture: &str,
+    unapproved: &BTreeMap<String, Empty>,
+    locked: Option<&LockedLayer>,
+    below: Option<Digest>,
+) -> BTreeMap<&'static str, String> {
+    let packages = locked.map_or_else(|| Digest::of(b""), |locked| locked.digest());
+    let mut inputs = BTreeMap::from([
+        ("architecture", architecture.to_owned()),
+        ("packages", packages.to_hex()),
+        ("unapproved", of(unapproved)),
+    ]);
+    inputs.extend(below.map(|below| ("below", below.to_hex())));
+    inputs
+}
+
+/// The identities of layers that stand on each other, bottom to top: what images and tools of one release have in
+/// common they share in the store.
+pub fn rootfs_digests(architecture: &str, unapproved: &BTreeMap<String, Empty>, layers: &[LockedLayer]) -> Vec<Digest> {
+    let mut digests: Vec<Digest> = Vec::new();
+    for locked in layers {
+        let inputs = rootfs_inputs(architecture, unapproved, Some(locked), digests.last().copied());
+        digests.push(step(StepName::Rootfs(locked.layer), inputs).digest);
+    }
+    digests
 }
 
 /// What decides the initramfs beside the files of the root file system: its own settings, and those that hooks copy.

@@ -1,0 +1,163 @@
+//! Which packages the tools are: the request, and its lock.
+//!
+//! Owns: [`Source`], where tools come from, and [`lock`]. The tools are a layer of their own on a base layer, so that
+//! an image of the same release shares its base with them. A lock is kept in `<cache>/tools` under the digest of its
+//! request: the same tools until somebody removes it, and no network needed once they are in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::Program;
+use crate::api::NodeProfile;
+use crate::api::params::distribution::{Empty, Repository};
+use crate::api::params::software::Layer;
+use crate::document;
+use crate::error::{Context, Error, Result};
+use crate::package::Environment;
+use crate::package::lock::{self as package_lock, LOCK_VERSION, LayerRequest, Lock, PackageRequest, Request};
+use crate::plan::Intent;
+use crate::tree::Digest;
+
+/// The release that tools come from when no documents say otherwise: those of the default image.
+const DEFAULT: &str = include_str!("../../../functions/images/debian-bookworm/distribution.yaml");
+
+/// Where tools come from: the repositories, and the base layer that they stand on.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub architecture: String,
+    pub repositories: BTreeMap<String, Repository>,
+    /// Packages of the base layer beside Essential and required ones.
+    pub base: Vec<PackageRequest>,
+    pub unapproved: BTreeMap<String, Empty>,
+}
+
+impl Source {
+    /// The repositories and the base layer of an image.
+    pub fn of(intent: &Intent) -> Self {
+        let request = intent.package_request();
+        Source {
+            architecture: request.architecture,
+            repositories: request.repositories,
+            base: request.layers.into_iter().next().map(|layer| layer.packages).unwrap_or_default(),
+            unapproved: intent.params.software.unapproved_packages.clone(),
+        }
+    }
+
+    /// Debian 12 from its own mirrors, for checking an image whose documents are not at hand.
+    pub fn shipped() -> Result<Self> {
+        let documents = document::load_str("debian-bookworm/distribution.yaml", DEFAULT)?;
+        let profile = documents.first().ok_or_else(|| Error::build("the shipped tools release is empty"))?;
+        let profile: NodeProfile = document::decode(profile)?;
+        let distribution = &profile.spec.distribution;
+        Ok(Source {
+            architecture: distribution.architecture().to_owned(),
+            repositories: distribution.repositories.clone(),
+            base: Vec::new(),
+            unapproved: BTreeMap::new(),
+        })
+    }
+
+    /// A base layer and, on it, the packages of the programs.
+    pub fn request(&self, programs: &[Program]) -> Request {
+        let packages: BTreeSet<&str> = programs.iter().map(|program| program.package()).collect();
+        let tools = packages.into_iter().map(|name| PackageRequest { name: name.to_owned(), version: None });
+        Request {
+            architecture: self.architecture.clone(),
+            repositories: self.repositories.clone(),
+            layers: vec![
+                LayerRequest { layer: Layer::Base, packages: self.base.clone() },
+                LayerRequest { layer: Layer::Role, packages: tools.collect() },
+            ],
+            unapproved: self.unapproved.keys().cloned().collect(),
+        }
+    }
+}
+
+/// The packages of the programs: as locked before on this cache, else resolved now.
+pub fn lock(source: &Source, programs: &[Program], environment: &Environment) -> Result<Lock> {
+    let request = source.request(programs);
+    let path = lock_path(&request, &environment.cache);
+    if let Some(lock) = read(&path)? {
+        return Ok(lock);
+    }
+    let lock = package_lock::resolve(&request, environment).context("choosing the packages of the tools")?;
+    write(&path, &lock)?;
+    Ok(lock)
+}
+
+fn lock_path(request: &Request, cache: &Path) -> PathBuf {
+    // Names hold no line break; JSON delimits the rest.
+    let mut text = format!("tools {LOCK_VERSION}\n{}\n", request.architecture);
+    text += &serde_json::to_string(&request.repositories).expect("repositories serialise to JSON");
+    for layer in &request.layers {
+        text += &format!("\nlayer {}", layer.layer.name());
+        for package in &layer.packages {
+            text += &format!("\n{} {}", package.name, package.version.as_deref().unwrap_or_default());
+        }
+    }
+    for name in &request.unapproved {
+        text += &format!("\nnot {name}");
+    }
+    cache.join("tools").join(format!("{}.json", Digest::of(text.as_bytes())))
+}
+
+/// One that cannot be read, or is of another version, is resolved again.
+fn read(path: &Path) -> Result<Option<Lock>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    };
+    let lock: Option<Lock> = serde_json::from_slice(&bytes).ok();
+    Ok(lock.filter(|lock| lock.lock_version == LOCK_VERSION))
+}
+
+fn write(path: &Path, lock: &Lock) -> Result<()> {
+    let context = || format!("writing {}", path.display());
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).with_context(context)?;
+    let text = serde_json::to_vec_pretty(lock).map_err(|error| Error::build(error.to_string()))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
+    std::io::Write::write_all(&mut file, &text).with_context(context)?;
+    file.persist(path).map_err(|error| error.error).with_context(context)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::package::lock::Evidence;
+
+    #[test]
+    fn the_shipped_source_is_the_default_release() {
+        let source = Source::shipped().unwrap();
+        assert_eq!(source.repositories["debian"].suite, "bookworm");
+        assert_eq!(source.repositories["debian-security"].keyring, "debian-archive");
+        let request = source.request(&Program::ALL);
+        let names: Vec<&str> = request.layers[1].packages.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(names, ["dosfstools", "e2fsprogs", "gdisk", "qemu-utils"]);
+    }
+
+    #[test]
+    fn a_lock_is_found_by_what_was_asked_for() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut source = Source::shipped().unwrap();
+        let path = |source: &Source, programs: &[Program]| lock_path(&source.request(programs), cache.path());
+        let all = path(&source, &Program::ALL);
+        assert_ne!(path(&source, &[Program::Sgdisk]), all);
+        let lock = Lock {
+            lock_version: LOCK_VERSION,
+            architecture: "amd64".into(),
+            layers: Vec::new(),
+            epoch: None,
+            evidence: Evidence::default(),
+        };
+        assert_eq!(read(&all).unwrap(), None);
+        write(&all, &lock).unwrap();
+        assert_eq!(read(&all).unwrap(), Some(lock));
+        std::fs::write(&all, "{half").unwrap();
+        assert_eq!(read(&all).unwrap(), None);
+        source.repositories.get_mut("debian").unwrap().source = "http://mirror.example/debian".into();
+        assert_ne!(path(&source, &Program::ALL), all);
+    }
+}

@@ -1,0 +1,161 @@
+//! What programs that know nothing of us say of an image: e2fsck, fsck.fat, sgdisk, qemu-img.
+//!
+//! Owns: how each is called and how its answer is read. They come from the tools tree, run in the sandbox and get the
+//! image read-only. The format is always named, so that no program guesses from bytes that a node can write.
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::structure::{Container, Disk, FileSystem, Format, Partition};
+use super::{E2FSCK, FSCK_FAT, Outcomes, QEMU_IMG, Request, SGDISK, Verdict};
+use crate::build::toolstree::{Input, OUTPUT, Program, Tools};
+use crate::error::{Context, Result};
+use crate::interrupt;
+use crate::sandbox::Finished;
+
+/// Without independent readers.
+const NO_READERS: &str = "no independent readers";
+/// What is copied at a time; a power of two.
+const BLOCK: u64 = 1 << 20;
+
+/// Lets qemu-img look at the container and gives the disk in it as a raw file; nothing if that cannot be had.
+pub(super) fn disk(request: &Request<'_>, container: &Container, outcomes: &mut Outcomes) -> Result<Option<Disk>> {
+    let Some(tools) = request.tools else {
+        outcomes.add(QEMU_IMG, Verdict::Skipped, "", NO_READERS);
+        return match container.format {
+            Format::Raw => Disk::open(request.image).map(Some),
+            _ => Ok(None),
+        };
+    };
+    let input = Input { source: request.image, name: "image" };
+    let result = examine(tools, container, input)?;
+    let whole = result.is_ok();
+    outcomes.of(QEMU_IMG, "", result);
+    if container.format == Format::Raw {
+        return Disk::open(request.image).map(Some);
+    }
+    if !whole {
+        return Ok(None);
+    }
+    let output = request.scratch.join("disk");
+    std::fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
+    let target = format!("{OUTPUT}/disk.raw");
+    let arguments = ["convert", "-f", container.format.qemu(), "-O", "raw", &input.path(), &target];
+    let finished = tools.run(Program::QemuImg, &arguments, &[input], Some(&output))?;
+    if !finished.success {
+        outcomes.add(QEMU_IMG, Verdict::Failed, "", format!("reading the disk: {}", said(&finished)));
+        return Ok(None);
+    }
+    Disk::open(&output.join("disk.raw")).map(Some)
+}
+
+/// `qemu-img info` and, for formats that have something to check, `qemu-img check`.
+fn examine(tools: &Tools<'_>, container: &Container, input: Input<'_>) -> Result<Result<String, String>> {
+    let format = container.format.qemu();
+    let info = tools.run(Program::QemuImg, &["info", "-f", format, "--output=json", &input.path()], &[input], None)?;
+    if !info.success {
+        return Ok(Err(said(&info)));
+    }
+    let Ok(answer) = serde_json::from_str::<Value>(&info.tail) else {
+        return Ok(Err(format!("`qemu-img info` said: {}", said(&info))));
+    };
+    let size = answer["virtual-size"].as_u64();
+    if container.virtual_size.is_some_and(|expected| size != Some(expected)) {
+        return Ok(Err(format!("the disk has {size:?} bytes, its header says {:?}", container.virtual_size)));
+    }
+    if answer["backing-filename"].is_string() {
+        return Ok(Err("it needs another file below it (a backing file)".into()));
+    }
+    if !matches!(container.format, Format::Qcow2 | Format::Vmdk) {
+        return Ok(Ok(format!("{format}, {} bytes", size.unwrap_or_default())));
+    }
+    let check = tools.run(Program::QemuImg, &["check", "-f", format, &input.path()], &[input], None)?;
+    if check.success { Ok(Ok(first_line(&check.tail))) } else { Ok(Err(said(&check))) }
+}
+
+pub(super) fn partition_table(request: &Request<'_>, disk: &Disk, outcomes: &mut Outcomes) -> Result<()> {
+    let Some(tools) = request.tools else {
+        outcomes.add(SGDISK, Verdict::Skipped, "", NO_READERS);
+        return Ok(());
+    };
+    let input = Input { source: &disk.path, name: "disk" };
+    let finished = tools.run(Program::Sgdisk, &["-v", &input.path()], &[input], None)?;
+    // The exit code is 0 whatever it finds.
+    let good = finished.tail.lines().find(|line| line.starts_with("No problems found"));
+    outcomes.of(
+        SGDISK,
+        "",
+        match good {
+            Some(line) if finished.success => Ok(line.to_owned()),
+            _ => Err(said(&finished)),
+        },
+    );
+    Ok(())
+}
+
+pub(super) fn file_system(
+    request: &Request<'_>,
+    disk: &Disk,
+    partition: &Partition,
+    outcomes: &mut Outcomes,
+) -> Result<()> {
+    let name = partition.name();
+    let check = match partition.file_system {
+        FileSystem::Ext => E2FSCK,
+        FileSystem::Fat => FSCK_FAT,
+        FileSystem::Unknown => return Ok(()),
+    };
+    let Some(tools) = request.tools else {
+        outcomes.add(check, Verdict::Skipped, &name, NO_READERS);
+        return Ok(());
+    };
+    let finished = if partition.file_system == FileSystem::Ext {
+        // ext4 can be checked where it lies.
+        let input = Input { source: &disk.path, name: "disk" };
+        let place = format!("{}?offset={}", input.path(), partition.start);
+        tools.run(Program::E2fsck, &["-fn", &place], &[input], None)?
+    } else {
+        let copy = extract(request, disk, partition)?;
+        let input = Input { source: &copy, name: "fat" };
+        let finished = tools.run(Program::FsckFat, &["-n", &input.path()], &[input], None)?;
+        std::fs::remove_file(&copy).with_context(|| format!("removing {}", copy.display()))?;
+        finished
+    };
+    let summary = finished.tail.trim_end().lines().last().unwrap_or_default();
+    let summary = summary.split_once(": ").map_or(summary, |(_, rest)| rest).to_owned();
+    outcomes.of(check, &name, if finished.success { Ok(summary) } else { Err(said(&finished)) });
+    Ok(())
+}
+
+/// A partition as a file of its own, with holes where it is zero.
+fn extract(request: &Request<'_>, disk: &Disk, partition: &Partition) -> Result<PathBuf> {
+    let path = request.scratch.join("partition.raw");
+    let context = || format!("writing {}", path.display());
+    let file = std::fs::File::create(&path).with_context(context)?;
+    file.set_len(partition.size).with_context(context)?;
+    let mut buffer = vec![0; BLOCK as usize];
+    let mut at = 0;
+    while at < partition.size {
+        interrupt::check()?;
+        let block = &mut buffer[..(partition.size - at).min(BLOCK) as usize];
+        disk.read(block, partition.start + at)?;
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, at).with_context(context)?;
+        }
+        at += block.len() as u64;
+    }
+    Ok(path)
+}
+
+/// The last lines of what a program said, on one line.
+fn said(finished: &Finished) -> String {
+    let lines: Vec<&str> = finished.tail.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = lines[lines.len().saturating_sub(6)..].join("; ");
+    if last.is_empty() { finished.status.clone() } else { format!("{last} ({})", finished.status) }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+}
