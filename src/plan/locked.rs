@@ -15,7 +15,7 @@ use crate::api::Params;
 use crate::api::params::distribution::Empty;
 use crate::api::params::software::Layer;
 use crate::error::{Error, Result};
-use crate::package::lock::Lock;
+use crate::package::lock::{Lock, LockedLayer};
 use crate::tree::Digest;
 
 /// A step of a build, in the order of the build.

@@ -32,7 +32,8 @@ pub fn tree(
         }
     }
     let packages: Vec<_> = lock.packages().cloned().collect();
-    let debs = fetch::fetch_all(&packages, &lock.evidence.repositories, environment).context("fetching the tools")?;
+    let repositories = lock.repositories_at(&source.request(&[]));
+    let debs = fetch::fetch_all(&packages, &repositories, environment).context("fetching the tools")?;
     let mut rest = debs.as_slice();
     let mut layers = Vec::new();
     for (locked, key) in lock.layers.iter().zip(keys) {

@@ -18,6 +18,9 @@ use crate::package::lock::{self as package_lock, LOCK_VERSION, LayerRequest, Loc
 use crate::plan::Intent;
 use crate::tree::Digest;
 
+/// What a lock of tools is for.
+const NAME: &str = "tools";
+
 /// The release that tools come from when no documents say otherwise: those of the default image.
 const DEFAULT: &str = include_str!("../../../functions/images/debian-bookworm/distribution.yaml");
 
@@ -77,10 +80,12 @@ impl Source {
 pub fn lock(source: &Source, programs: &[Program], environment: &Environment) -> Result<Lock> {
     let request = source.request(programs);
     let path = lock_path(&request, &environment.cache);
-    if let Some(lock) = read(&path)? {
+    // One that is damaged or of another version is made again.
+    if let Some(lock) = path.is_file().then(|| Lock::read(&path).ok()).flatten() {
         return Ok(lock);
     }
-    let lock = package_lock::resolve(&request, environment).context("choosing the packages of the tools")?;
+    let mut lock = package_lock::resolve(&request, environment).context("choosing the packages of the tools")?;
+    lock.image = NAME.to_owned();
     write(&path, &lock)?;
     Ok(lock)
 }
@@ -98,27 +103,15 @@ fn lock_path(request: &Request, cache: &Path) -> PathBuf {
     for name in &request.unapproved {
         text += &format!("\nnot {name}");
     }
-    cache.join("tools").join(format!("{}.json", Digest::of(text.as_bytes())))
-}
-
-/// One that cannot be read, or is of another version, is resolved again.
-fn read(path: &Path) -> Result<Option<Lock>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
-    };
-    let lock: Option<Lock> = serde_json::from_slice(&bytes).ok();
-    Ok(lock.filter(|lock| lock.lock_version == LOCK_VERSION))
+    cache.join("tools").join(format!("{}.lock.yaml", Digest::of(text.as_bytes())))
 }
 
 fn write(path: &Path, lock: &Lock) -> Result<()> {
     let context = || format!("writing {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(context)?;
-    let text = serde_json::to_vec_pretty(lock).map_err(|error| Error::build(error.to_string()))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
-    std::io::Write::write_all(&mut file, &text).with_context(context)?;
+    std::io::Write::write_all(&mut file, lock.to_yaml().as_bytes()).with_context(context)?;
     file.persist(path).map_err(|error| error.error).with_context(context)?;
     Ok(())
 }
@@ -126,7 +119,6 @@ fn write(path: &Path, lock: &Lock) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::lock::Evidence;
 
     #[test]
     fn the_shipped_source_is_the_default_release() {
@@ -145,18 +137,9 @@ mod tests {
         let path = |source: &Source, programs: &[Program]| lock_path(&source.request(programs), cache.path());
         let all = path(&source, &Program::ALL);
         assert_ne!(path(&source, &[Program::Sgdisk]), all);
-        let lock = Lock {
-            lock_version: LOCK_VERSION,
-            architecture: "amd64".into(),
-            layers: Vec::new(),
-            epoch: None,
-            evidence: Evidence::default(),
-        };
-        assert_eq!(read(&all).unwrap(), None);
+        let lock = package_lock::tests::lock();
         write(&all, &lock).unwrap();
-        assert_eq!(read(&all).unwrap(), Some(lock));
-        std::fs::write(&all, "{half").unwrap();
-        assert_eq!(read(&all).unwrap(), None);
+        assert_eq!(Lock::read(&all).unwrap(), lock);
         source.repositories.get_mut("debian").unwrap().source = "http://mirror.example/debian".into();
         assert_ne!(path(&source, &Program::ALL), all);
     }
