@@ -275,15 +275,18 @@ fn encode_time(time: Mtime) -> (u32, u32) {
     (seconds as u32, time.nanoseconds << 2 | epoch as u32)
 }
 
-/// `i_block[0]` and `i_block[1]` of a device.
-pub fn encode_device(major: u32, minor: u32) -> [u8; 60] {
+/// `i_block[0]` and `i_block[1]` of a device; `None` for one that Linux has no number for.
+pub fn encode_device(major: u32, minor: u32) -> Option<[u8; 60]> {
     let mut out = [0; 60];
+    if major > 0xFFF || minor > 0xF_FFFF {
+        return None;
+    }
     if major < 256 && minor < 256 {
         out.put32(0, major << 8 | minor);
     } else {
         out.put32(4, minor & 0xFF | major << 8 | (minor & !0xFF) << 12);
     }
-    out
+    Some(out)
 }
 
 /// The first block of an empty journal (big endian): superblock version 2.

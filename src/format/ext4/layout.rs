@@ -260,8 +260,8 @@ impl Writer {
                 self.file(number, content, &room)?
             }
             Kind::Symlink(target) => self.symlink(number, target, &mut at)?,
-            Kind::CharDevice { major, minor } => bare(MODE_CHAR, encode_device(*major, *minor)),
-            Kind::BlockDevice { major, minor } => bare(MODE_BLOCK, encode_device(*major, *minor)),
+            Kind::CharDevice { major, minor } => bare(MODE_CHAR, device(*major, *minor)?),
+            Kind::BlockDevice { major, minor } => bare(MODE_BLOCK, device(*major, *minor)?),
             Kind::Fifo => bare(MODE_FIFO, [0; 60]),
             Kind::Socket => bare(MODE_SOCKET, [0; 60]),
             Kind::HardLink(_) => return Err(Error::build("a hard link is no inode")),
@@ -446,6 +446,10 @@ fn in_order(runs: &[Run]) -> Vec<Mapped> {
         Mapped { logical: logical - run.length, run: *run }
     };
     runs.iter().map(mapped).collect()
+}
+
+fn device(major: u32, minor: u32) -> Result<[u8; 60]> {
+    encode_device(major, minor).ok_or_else(|| Error::build(format!("there is no device {major}:{minor} on Linux")))
 }
 
 /// An inode without blocks.

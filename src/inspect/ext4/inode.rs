@@ -86,6 +86,26 @@ impl Inode {
 impl Ext4 {
     /// Reads and checks an inode that a directory points to.
     pub fn inode(&self, number: u32) -> Result<Inode> {
+        let inode = self.any_inode(number)?;
+        let refused = inode.flags() & (FLAG_ENCRYPT | FLAG_EA_INODE | FLAG_INLINE_DATA);
+        if refused != 0 {
+            return Err(Error::build(format!(
+                "inode {number} of the ext4 file system uses features that this program does not read ({refused:#x})"
+            )));
+        }
+        Ok(inode)
+    }
+
+    /// Reads and checks an inode that holds the value of an extended attribute.
+    pub fn value_inode(&self, number: u32) -> Result<Inode> {
+        let inode = self.any_inode(number)?;
+        match inode.flags() & (FLAG_ENCRYPT | FLAG_EA_INODE | FLAG_INLINE_DATA) {
+            FLAG_EA_INODE => Ok(inode),
+            _ => Err(broken(&format!("inode {number} is not the value of an extended attribute"))),
+        }
+    }
+
+    fn any_inode(&self, number: u32) -> Result<Inode> {
         let superblock = &self.superblock;
         if number == 0 || number > superblock.inodes {
             return Err(broken(&format!("inode {number} does not exist")));
@@ -99,12 +119,6 @@ impl Ext4 {
         inode.seed = crc32c(crc32c(superblock.seed, &number.to_le_bytes()), &inode.raw[0x64..0x68]);
         if superblock.checksums {
             check_checksum(&inode)?;
-        }
-        let refused = inode.flags() & (FLAG_ENCRYPT | FLAG_EA_INODE | FLAG_INLINE_DATA);
-        if refused != 0 {
-            return Err(Error::build(format!(
-                "inode {number} of the ext4 file system uses features that this program does not read ({refused:#x})"
-            )));
         }
         Ok(inode)
     }

@@ -1,9 +1,9 @@
 //! Reads ext4 file systems: kernel documentation, filesystems/ext4 (data structures and algorithms).
 //!
 //! Supported: what `mke2fs -t ext4` has made since 2008 and what our writer makes: extents, hash-tree directories (read
-//! linearly), 32- and 64-bit, flexible and meta block groups, extended attributes in the inode and in a block, access
-//! lists; checksums of superblock, descriptors, inodes, extents, directories and attributes are verified.
-//! Left out: block maps of ext2 and ext3, inline data, attributes in inodes, encryption, bigalloc, replaying a journal.
+//! linearly), 32- and 64-bit, flexible and meta block groups, extended attributes in the inode, in a block and in
+//! inodes of their own, access lists; checksums of superblock, descriptors, inodes, extents, directories and attributes are verified.
+//! Left out: block maps of ext2 and ext3, inline data, encryption, bigalloc, replaying a journal.
 //! Independent of `format::ext4` in its logic; shares the checksum function with it.
 
 mod directory;

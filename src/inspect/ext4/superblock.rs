@@ -21,15 +21,17 @@ const INCOMPAT_EXTENTS: u32 = 0x40;
 const INCOMPAT_64BIT: u32 = 0x80;
 const INCOMPAT_MMP: u32 = 0x100;
 const INCOMPAT_FLEX_BG: u32 = 0x200;
+const INCOMPAT_EA_INODE: u32 = 0x400;
 const INCOMPAT_CSUM_SEED: u32 = 0x2000;
 const INCOMPAT_LARGEDIR: u32 = 0x4000;
-/// What can be read. Left out: compression, journal device, attributes in inodes, inline data, encryption, case folding.
+/// What can be read. Left out: compression, journal device, inline data, encryption, case folding.
 const SUPPORTED: u32 = INCOMPAT_FILETYPE
     | INCOMPAT_META_BG
     | INCOMPAT_EXTENTS
     | INCOMPAT_64BIT
     | INCOMPAT_MMP
     | INCOMPAT_FLEX_BG
+    | INCOMPAT_EA_INODE
     | INCOMPAT_CSUM_SEED
     | INCOMPAT_LARGEDIR;
 const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
