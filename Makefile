@@ -22,7 +22,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 IMAGEBUILDER = $(TARGET_DIR)/release/imagebuilder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup_test build cut_image test lint docs doctor clean
+.PHONY: help setup setup_test build cut_image test test-trees lint docs doctor clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ cut_image_%:
 
 test: setup_test setup ## Run all tests
 	$(CARGO) test --locked
+
+test-trees: setup_test setup ## A hundred large random trees through every writer and reader (minutes)
+	TREES=$(or $(TREES),100) $(CARGO) test --release --locked --test trees -- --nocapture
 
 lint: setup ## Check formatting and run clippy, warnings as errors
 	$(CARGO) fmt --check

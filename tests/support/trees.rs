@@ -2,6 +2,9 @@
 //!
 //! Every Tree has a little of everything a file system can hold, and one thing in plenty, by its number.
 
+// Every test program compiles its own copy and uses what it needs.
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
@@ -88,7 +91,13 @@ pub fn tree(seed: u64, scale: Scale) -> Tree {
     for (index, plenty) in (0..THEMES.len()).map(|index| (index, index == theme)) {
         match index {
             0 => maker.deep(if plenty { 120 } else { 6 }),
-            1 => maker.wide(if !plenty { 30 } else if maker.full { 50_000 } else { 4000 }),
+            1 => maker.wide(if !plenty {
+                30
+            } else if maker.full {
+                50_000
+            } else {
+                4000
+            }),
             2 => maker.attributes(if plenty { 60 } else { 3 }),
             3 => maker.links(if plenty { 100 } else { 3 }),
             4 if plenty => maker.sparse(if maker.full { 8 << 30 } else { 48 << 20 }),
@@ -99,7 +108,13 @@ pub fn tree(seed: u64, scale: Scale) -> Tree {
             8 => maker.times(if plenty { 300 } else { 6 }),
             9 => maker.symlinks(if plenty { 400 } else { 5 }),
             10 => maker.small(if plenty { 3000 } else { 60 }),
-            _ => maker.large(if !plenty { 1 } else if maker.full { 200 } else { 40 }),
+            _ => maker.large(if !plenty {
+                1
+            } else if maker.full {
+                200
+            } else {
+                40
+            }),
         }
     }
     maker.tree
@@ -108,7 +123,10 @@ pub fn tree(seed: u64, scale: Scale) -> Tree {
 impl Maker {
     fn meta(&mut self) -> Meta {
         let random = &mut self.random;
-        let mtime = Mtime { seconds: 1_500_000_000 + random.below(200_000_000) as i64, nanoseconds: random.below(1_000_000_000) as u32 };
+        let mtime = Mtime {
+            seconds: 1_500_000_000 + random.below(200_000_000) as i64,
+            nanoseconds: random.below(1_000_000_000) as u32,
+        };
         let (uid, gid) = (*random.one_of(&[0, 0, 1000, 65_534]), *random.one_of(&[0, 0, 42]));
         Meta { mtime, uid, gid, ..Meta::root(*random.one_of(&[0o644, 0o600, 0o755])) }
     }
@@ -194,8 +212,10 @@ impl Maker {
                 xattrs.insert(b"security.capability".to_vec(), capability.to_vec());
             }
             if number % 4 == 1 {
-                let entry = |tag: u8, permission: u8, id: u32| [&[tag, 0, permission, 0][..], &id.to_le_bytes()].concat();
-                let entries = [entry(1, 6, !0), entry(2, 4, 1000), entry(4, 4, !0), entry(0x10, 4, !0), entry(0x20, 0, !0)];
+                let entry =
+                    |tag: u8, permission: u8, id: u32| [&[tag, 0, permission, 0][..], &id.to_le_bytes()].concat();
+                let entries =
+                    [entry(1, 6, !0), entry(2, 4, 1000), entry(4, 4, !0), entry(0x10, 4, !0), entry(0x20, 0, !0)];
                 let list = [2u32.to_le_bytes().to_vec(), entries.concat()].concat();
                 xattrs.insert(b"system.posix_acl_access".to_vec(), list);
             }
@@ -224,7 +244,8 @@ impl Maker {
     }
 
     fn sparse(&mut self, size: u64) {
-        let islands: Vec<u64> = (0..6).map(|index| (size / 6 * index + self.random.below(size / 7)).min(size - 1)).collect();
+        let islands: Vec<u64> =
+            (0..6).map(|index| (size / 6 * index + self.random.below(size / 7)).min(size - 1)).collect();
         let (path, meta) = (self.place(), self.meta());
         self.put(path, Kind::File(sparse_content(size, &islands)), meta);
     }
@@ -279,10 +300,20 @@ impl Maker {
         for _ in 0..count {
             let path = self.place();
             self.file(path.clone(), Vec::new());
-            let seconds =
-                [0, -1, -0x8000_0000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0x1_0000_0000, 0x3_7FFF_FFFF, 4_102_444_800];
+            let seconds = [
+                0,
+                -1,
+                -0x8000_0000,
+                0x7FFF_FFFF,
+                0x8000_0000,
+                0xFFFF_FFFF,
+                0x1_0000_0000,
+                0x3_7FFF_FFFF,
+                4_102_444_800,
+            ];
             let nanoseconds = *self.random.one_of(&[0, 1, 500_000_000, 999_999_999]);
-            self.tree.get_mut(&path).unwrap().meta.mtime = Mtime { seconds: *self.random.one_of(&seconds), nanoseconds };
+            self.tree.get_mut(&path).unwrap().meta.mtime =
+                Mtime { seconds: *self.random.one_of(&seconds), nanoseconds };
         }
     }
 
