@@ -41,6 +41,12 @@ pub fn seal(tree: &mut Tree, epoch: Mtime, declared: &[TreePath], meta: &[u8]) -
     work.tree.write_file(&TreePath::literal(META), meta, mode, &work.origin).map(|_| ())
 }
 
+/// Applies one rule alone, for tests that ask which one puts a difference right.
+pub fn apply_one(rule: &Rule, tree: &mut Tree, epoch: Mtime, declared: &[TreePath]) -> Result<()> {
+    let keep = declared.iter().map(|path| tree.resolve_parent(path)).collect::<Result<_>>()?;
+    (rule.apply)(&mut Seal { tree, epoch, keep, origin: Arc::from("seal") })
+}
+
 /// What a rule works with.
 struct Seal<'a> {
     tree: &'a mut Tree,
