@@ -2,8 +2,8 @@
 //!
 //! Owns: [`build`]. Each layer is installed on top of the one below and kept in the store under the digest of what
 //! went into it. Packages are decompressed side by side and written in a fixed order, so the result does not depend
-//! on the number of cores. What scripts do to files that change from run to run (logs, seeds, times) is put right by
-//! the seal step, not here.
+//! on the number of cores. Times of what scripts write are put right here; what else changes from run to run (logs, seeds,
+//! caches) is the seal step's.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::report::{Reporter, Step, Unit};
 use crate::sandbox::Sandbox;
 use crate::tree::host::Folder;
 use crate::tree::store::Store;
-use crate::tree::{Digest, Origin, Tree, TreePath};
+use crate::tree::{Digest, Mtime, Origin, Tree, TreePath};
 
 /// Origin of what no package ships: maintainer scripts made it.
 pub const SCRIPT_ORIGIN: &str = "script";
@@ -117,7 +117,9 @@ fn make(layer: &Layer<'_>, key: Digest, below: &Tree, epoch: i64, workshop: &mut
     let step = workshop.reporter.step(format!("store {name}"));
     let origins = Origins::new(&database);
     let tree = workshop.folder.scan(&pack, &|path| origins.of(path))?;
-    let tree = pack.save(&attribute(tree, &origins)?)?;
+    let mut tree = attribute(tree, &origins)?;
+    settle_times(&mut tree, epoch);
+    let tree = pack.save(&tree)?;
     step.finish(format!("{} files", tree.len()));
     Ok(tree)
 }
@@ -258,6 +260,16 @@ fn finished(database: &Database, scripts: &Scripts<'_>, root: &Root) -> Result<(
         return Err(Error::build(format!("dpkg left packages unconfigured: {}", left.join(", "))));
     }
     scripts.audit(root)
+}
+
+/// What scripts write is as old as the packages of the layer: no file of a package is newer than `epoch`, and the clock
+/// was not before it ([`super::clock::check`]). So the times of a layer are those of any other run, and stay when a
+/// layer above gets newer packages.
+fn settle_times(tree: &mut Tree, epoch: i64) {
+    let epoch = Mtime { seconds: epoch, nanoseconds: 0 };
+    for (_, entry) in tree.iter_mut().filter(|(_, entry)| entry.meta.mtime > epoch) {
+        entry.meta.mtime = epoch;
+    }
 }
 
 /// Tells for every path where it comes from.

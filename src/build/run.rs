@@ -11,13 +11,14 @@ use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Program, Source, Tools};
-use super::{initramfs, rootfs, verify};
+use super::{clock, initramfs, rootfs, verify};
 use crate::api::image_configuration::{ImageType, QcowCompression};
 use crate::boot::{self, Identity, Layout};
 use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
 use crate::osconfig::{self, Facts};
-use crate::package::{self, fetch, lock::Lock};
+use crate::package::lock::{Lock, newest_build_time};
+use crate::package::{self, fetch};
 use crate::plan::{self, Compression, Intent, LockedPlan, StepName};
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
@@ -104,6 +105,7 @@ fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>
     let debs = fetch::fetch_all(&packages, &lock.repositories_at(&request), environment)?;
     lock.ask_epoch(options.epoch)?;
     lock.settle_epoch(&debs)?;
+    clock::check(environment.now, lock.epoch.into_iter().chain([newest_build_time(&debs)?]))?;
     let plan = LockedPlan::new(intent, &lock)?;
     let tools = match options.verify {
         true => {

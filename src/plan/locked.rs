@@ -64,7 +64,8 @@ impl StepName {
     /// Raised when a step begins to give other bytes for the same inputs, so that results of before are left alone.
     pub fn recipe(self) -> u32 {
         match self {
-            StepName::Rootfs(_) => 1,
+            // 2: what scripts write is as old as the layer's packages.
+            StepName::Rootfs(_) => 2,
             StepName::Initramfs => 1,
             StepName::Osconfig => 1,
             StepName::Seal => 1,

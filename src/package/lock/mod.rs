@@ -230,12 +230,7 @@ impl Lock {
     /// lock's, as [`fetch_all`](super::fetch::fetch_all) returned them).
     pub fn settle_epoch<P: AsRef<Path>>(&mut self, debs: impl IntoIterator<Item = P>) -> Result<()> {
         if self.epoch.is_none() {
-            let mut newest = 0;
-            for deb in debs {
-                let deb = deb.as_ref();
-                newest = newest.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
-            }
-            self.epoch = Some(newest);
+            self.epoch = Some(newest_build_time(debs)?);
         }
         Ok(())
     }
@@ -293,6 +288,16 @@ impl LockedLayer {
         }
         text
     }
+}
+
+/// The newest [`build_time`] of package files.
+pub fn newest_build_time<P: AsRef<Path>>(debs: impl IntoIterator<Item = P>) -> Result<i64> {
+    let mut newest = 0;
+    for deb in debs {
+        let deb = deb.as_ref();
+        newest = newest.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
+    }
+    Ok(newest)
 }
 
 /// The time stamp of the first member of the `ar` archive (deb(5)): no file inside a package is newer than that.
