@@ -124,8 +124,7 @@ fn digest(file: &Path) -> String {
 /// Packs the Tree in every format and gives the digest of each file, and of each partition of the raw one.
 fn pack(folder: &Path) -> BTreeMap<String, String> {
     let params = params();
-    let layout =
-        Layout::new(&params.storage, &Identity { site: "golden".into(), image: "golden".into() }).unwrap();
+    let layout = Layout::new(&params.storage, &Identity { site: "golden".into(), image: "golden".into() }).unwrap();
     let scratch = folder.join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     let request = Request {

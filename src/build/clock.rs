@@ -13,11 +13,8 @@ pub fn check(now: i64, dates: impl IntoIterator<Item = i64>) -> Result<()> {
             let say = |seconds: i64| {
                 jiff::Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
             };
-            let message = format!(
-                "the clock of this machine says {}, but the image has times up to {}",
-                say(now),
-                say(latest)
-            );
+            let message =
+                format!("the clock of this machine says {}, but the image has times up to {}", say(now), say(latest));
             Err(Error::build(message).hint("set the clock; a SOURCE_DATE_EPOCH must be a time that has passed"))
         }
         _ => Ok(()),

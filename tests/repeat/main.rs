@@ -47,7 +47,9 @@ fn main() -> ExitCode {
         for cell in conditions::cells(&roots).into_iter().filter(|cell| cell.few == (wanted == "few")) {
             let bench = bench.clone();
             let name = format!("{release}: {}", cell.name);
-            trials.push(Trial::test(name, move || same(&mut bench.lock().unwrap_or_else(|lock| lock.into_inner()), &cell)));
+            trials.push(Trial::test(name, move || {
+                same(&mut bench.lock().unwrap_or_else(|lock| lock.into_inner()), &cell)
+            }));
         }
     }
     libtest_mimic::run(&arguments, trials).exit_code()
