@@ -22,10 +22,10 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 IMAGEBUILDER = $(TARGET_DIR)/release/imagebuilder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup_test build cut_image test test-trees lint docs doctor clean
+.PHONY: help setup setup_test build cut_image test test-trees test-repeat lint docs doctor clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo; echo "  IMAGE_TYPE=$(IMAGE_TYPE) DISTRO=$(DISTRO) WORKDIR=$(WORKDIR) OUTPUT_DIR=$(OUTPUT_DIR) BUNDLES=\"$(BUNDLES)\""
 
 setup: ## Install what compiling and building needs (packages of the distribution only)
@@ -54,6 +54,9 @@ test: setup_test setup ## Run all tests
 
 test-trees: setup_test setup ## A hundred large random trees through every writer and reader (minutes)
 	TREES=$(or $(TREES),100) $(CARGO) test --release --locked --test trees -- --nocapture
+
+test-repeat: setup_test build ## Build the same image under every condition and compare all bytes, as root (half an hour)
+	IMAGEBUILDER_REPEAT=all IMAGEBUILDER_REPEAT_PROGRAM="$(IMAGEBUILDER)" $(CARGO) test --locked --test repeat -- --nocapture
 
 lint: setup ## Check formatting and run clippy, warnings as errors
 	$(CARGO) fmt --check

@@ -160,7 +160,7 @@ fn build(
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
     seal::seal(&mut tree, epoch, &declared, &one.plan.metadata)?;
-    let findings = hygiene::run(&tree, &hygiene::Declared { params: &intent.params })?;
+    let findings = hygiene::run(&tree, &hygiene::Declared { params: &intent.params, epoch })?;
     for finding in hygiene::enforce(findings)? {
         reporter.warning(format!("{} (check `{}`)", finding.message, finding.rule));
     }

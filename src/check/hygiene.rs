@@ -9,6 +9,7 @@ mod leftovers;
 mod permissions;
 mod secrets;
 mod structure;
+mod times;
 
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,13 @@ use super::Severity;
 use crate::api::Params;
 use crate::api::params::files::FileState;
 use crate::error::{Error, Kind as Failure, Result};
-use crate::tree::{Entry, Kind, Tree, TreePath};
+use crate::tree::{Entry, Kind, Mtime, Tree, TreePath};
 
 /// What the image was asked to be.
 pub struct Declared<'a> {
     pub params: &'a Params,
+    /// `SOURCE_DATE_EPOCH` of the build.
+    pub epoch: Mtime,
 }
 
 /// One thing that is wrong with an image.
@@ -45,7 +48,9 @@ pub struct Rule {
 
 /// All checks, by what they guard.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    [secrets::RULES, leftovers::RULES, permissions::RULES, structure::RULES, declared::RULES].into_iter().flatten()
+    [secrets::RULES, leftovers::RULES, permissions::RULES, structure::RULES, times::RULES, declared::RULES]
+        .into_iter()
+        .flatten()
 }
 
 /// Runs every check. `Err` means that the Tree could not be read.
@@ -80,6 +85,7 @@ pub fn enforce(findings: Vec<Finding>) -> Result<Vec<Finding>> {
 struct Image<'a> {
     tree: &'a Tree,
     params: &'a Params,
+    epoch: Mtime,
     files: BTreeSet<TreePath>,
 }
 
@@ -90,7 +96,7 @@ impl<'a> Image<'a> {
             .filter_map(|(path, _)| TreePath::new(path))
             .map(|path| tree.resolve_parent(&path))
             .collect::<Result<_>>()?;
-        Ok(Image { tree, params: declared.params, files })
+        Ok(Image { tree, params: declared.params, epoch: declared.epoch, files })
     }
 
     /// Whether the documents ask for this path.

@@ -119,11 +119,11 @@ impl Layers {
     }
 }
 
-/// Compares every step in the store, as it is and after each rule of `seal`.
+/// Compares every step that `other` has in its store, as it is and after each rule of `seal`.
 pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
     let mut layers = Layers::default();
     let (store, other_store) = (Store::open(one)?, Store::open(other)?);
-    for entry in std::fs::read_dir(one.join("trees-v1"))? {
+    for entry in std::fs::read_dir(other.join("trees-v1"))? {
         let path = entry?.path();
         let Some(key) = path.file_stem().and_then(|stem| Digest::from_hex(stem.to_str()?)) else { continue };
         if path.extension().is_none_or(|extension| extension != "tree") {
@@ -131,7 +131,7 @@ pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
         }
         let short = &key.to_hex()[..12];
         let (Some(mut left), Some(mut right)) = (store.load(key)?, other_store.load(key)?) else {
-            layers.unexplained.push(format!("step {short}: only one build has made it"));
+            layers.unexplained.push(format!("step {short}: the reference has not made it"));
             continue;
         };
         layers.count += 1;

@@ -170,9 +170,9 @@ impl Bench {
     pub fn reference(&mut self) -> Result<PathBuf, Failed> {
         if self.reference.is_none() {
             let place = self.folder.join("reference");
-            let downloads = std::env::var_os("IMAGEBUILDER_REPEAT_DOWNLOADS").map(PathBuf::from);
+            let cache = std::env::var_os("IMAGEBUILDER_REPEAT_CACHE").map(PathBuf::from);
             let built = self
-                .furnish(&place, downloads.as_deref())
+                .furnish(&place, cache.as_deref(), true)
                 .and_then(|()| self.run("reference", &place, &Conditions::default()))
                 .map(|()| place);
             self.reference = Some(built.map_err(|failed| failed.message().unwrap_or_default().to_owned()));
@@ -185,11 +185,7 @@ impl Bench {
         let reference = self.reference()?;
         let name: String = cell.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let place = self.folder.join(cell.conditions.path.unwrap_or(&name));
-        self.furnish(&place, Some(&reference.join("cache")))?;
-        // The reference has settled which packages there are.
-        if cell.conditions.warm {
-            copy(&reference.join("cache/trees-v1"), &place.join("cache/"))?;
-        }
+        self.furnish(&place, Some(&reference.join("cache")), cell.conditions.warm)?;
         if cell.conditions.ordinary_user {
             command("chown", &["-R", &format!("{UID}:{UID}"), &text(&place)])?;
         }
@@ -204,8 +200,8 @@ impl Bench {
         }
     }
 
-    /// Documents and downloads, nothing built.
-    fn furnish(&self, place: &Path, downloads: Option<&Path>) -> Result<(), Failed> {
+    /// Documents and downloads, and finished steps if it is to be warm.
+    fn furnish(&self, place: &Path, cache: Option<&Path>, warm: bool) -> Result<(), Failed> {
         let _ = std::fs::remove_dir_all(place);
         std::fs::create_dir_all(place.join("cache"))?;
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("functions"), place)?;
@@ -219,8 +215,8 @@ impl Bench {
         std::fs::write(place.join("image/output.yaml"), OUTPUT)?;
         std::fs::create_dir(place.join("image/size"))?;
         std::fs::write(place.join("image/size/kustomization.yaml"), SIZE)?;
-        for name in ["debs", "indexes"] {
-            let from = downloads.map(|downloads| downloads.join(name)).filter(|from| from.exists());
+        for name in ["debs", "indexes", "trees-v1"].into_iter().filter(|name| warm || *name != "trees-v1") {
+            let from = cache.map(|cache| cache.join(name)).filter(|from| from.exists());
             from.map(|from| copy(&from, &place.join("cache/"))).transpose()?;
         }
         Ok(())

@@ -3,9 +3,9 @@
 //!
 //! `IMAGEBUILDER_REPEAT=few cargo test --test repeat` builds twice (the second time everything is different at once),
 //! `all` builds once per condition; without the variable every test here is shown as ignored. Other variables:
-//! `IMAGEBUILDER_REPEAT_PROGRAM` (the program; default: that of this profile), `IMAGEBUILDER_REPEAT_DOWNLOADS` (a cache
-//! whose downloads are used), `IMAGEBUILDER_REPEAT_RELEASES` (default `debian-bookworm`), `IMAGEBUILDER_REPEAT_FOLDER`
-//! (is kept), `IMAGEBUILDER_REPEAT_ROOTS` (folders with other user lands, `:` between them). Needs root, for the
+//! `IMAGEBUILDER_REPEAT_PROGRAM` (the program; default: that of this profile), `IMAGEBUILDER_REPEAT_CACHE` (a cache
+//! for the reference; the other builds take the downloads only), `IMAGEBUILDER_REPEAT_RELEASES` (default `debian-bookworm`), `IMAGEBUILDER_REPEAT_FOLDER`
+//! (where to work; is kept), `IMAGEBUILDER_REPEAT_ROOTS` (folders with other user lands, `:` between them). Needs root, for the
 //! conditions only. The table that a run prints is what `docs/reproducibility.md` holds.
 
 mod compare;

@@ -27,7 +27,7 @@ fn finished(params: &Params) -> Tree {
 }
 
 fn findings(tree: &Tree, params: &Params) -> Vec<Finding> {
-    run(tree, &Declared { params }).unwrap()
+    run(tree, &Declared { params, epoch: EPOCH }).unwrap()
 }
 
 #[test]
@@ -56,6 +56,23 @@ fn every_check_finds_what_it_is_for() {
         ("no-resolv-conf", |tree, _| file(tree, "/etc/resolv.conf", "nameserver 10.0.0.1\n")),
         ("no-backups", |tree, _| file(tree, "/etc/shadow-", "x")),
         ("no-instance-data", |tree, _| file(tree, "/var/lib/cloud/instances/i/x", "x")),
+        ("no-late-times", |tree, _| {
+            let late = crate::tree::Mtime { nanoseconds: 1, ..EPOCH };
+            tree.get_mut(&path("/etc/os-release")).unwrap().meta.mtime = late;
+        }),
+        ("no-late-times", |tree, _| {
+            let text = fixture::text(tree, "/etc/shadow").unwrap().replace("root:*:", "root:*:30000:#");
+            file_mode(tree, "/etc/shadow", &text, 0o640, 42);
+        }),
+        ("no-late-times", |tree, _| {
+            let gzip = [&[0x1f, 0x8b, 8, 0][..], &(EPOCH.seconds as u32 + 1).to_le_bytes()].concat();
+            tree.write_file(&path("/var/x.gz"), gzip, crate::tree::Meta::root(0o644), &"script".into()).unwrap();
+        }),
+        ("no-late-initramfs", |tree, _| {
+            let header =
+                format!("070701{}{:08x}{}{:08x}{:08x}x\0", "0".repeat(40), EPOCH.seconds + 1, "0".repeat(40), 2, 0);
+            file(tree, "/boot/initrd.img-6.1", &header);
+        }),
         ("no-world-writable", |tree, _| file_mode(tree, "/etc/open", "x", 0o666, 0)),
         ("setuid-known", |tree, _| file_mode(tree, "/usr/bin/evil", "x", 0o4755, 0)),
         ("setuid-kept", |tree, _| file_mode(tree, "/usr/bin/sudo", "x", 0o755, 0)),
