@@ -163,3 +163,26 @@ fn services_cannot_be_started() {
     assert!(!usr.join("sbin/policy-rc.d").exists());
     assert!(std::fs::read_to_string(usr.join("sbin/start-stop-daemon")).unwrap().contains("echo started"));
 }
+
+/// The C library's functions that change ids wait for threads which are just starting; after `clone` these are not
+/// there, so a job that called one of them would wait for ever (seen with glibc 2.39).
+#[test]
+fn threads_that_start_meanwhile_do_not_stop_a_job() {
+    if !privileged() {
+        return;
+    }
+    let root = target();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = std::thread::spawn(|| ()).join();
+            }
+        });
+        let mut job = Job::new(["true"]);
+        job.binds = vec![usr()];
+        let success = (0..150).all(|_| Namespaces::new().run(root.path(), &job, &mut |_| ()).unwrap().success);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(success);
+    });
+}

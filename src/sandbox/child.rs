@@ -222,7 +222,8 @@ fn become_program(setup: &Setup) -> ! {
             leave(127);
         }
         libc::umask(0o022);
-        libc::setgroups(0, std::ptr::null());
+        // Not the C library's function: that one waits for threads, and those of the parent are not here.
+        libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>());
         let files = libc::rlimit { rlim_cur: 1024, rlim_max: 4096 };
         libc::setrlimit(libc::RLIMIT_NOFILE, &files);
         let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
