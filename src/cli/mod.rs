@@ -7,10 +7,12 @@
 mod boot;
 mod build;
 mod completion;
+mod diff;
 mod doctor;
 mod epoch;
 pub mod failure;
 mod host;
+mod inspect;
 pub mod output;
 mod phase;
 mod render;
@@ -82,6 +84,8 @@ pub enum Verb {
     Phase(phase::Args),
     Build(build::Args),
     Boot(boot::Args),
+    Inspect(inspect::Args),
+    Diff(diff::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -154,6 +158,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Phase(args) => phase::run(args, globals),
         Verb::Build(args) => build::run(args, globals),
         Verb::Boot(args) => boot::run(args, globals),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Diff(args) => diff::run(args),
         Verb::Verify(args) => verify::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),

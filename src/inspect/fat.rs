@@ -152,6 +152,49 @@ impl Fat {
         Ok(walk.listing)
     }
 
+    /// A name for the byte at an offset of the file system. Reads all folders.
+    pub fn explain(&self, offset: u64) -> Result<String> {
+        let regions = &self.regions;
+        if offset >= self.size {
+            return Ok("the unused area behind the file system".to_owned());
+        }
+        if offset < 512 {
+            return Ok("the FAT boot sector".to_owned());
+        }
+        if offset < regions.tables {
+            let what =
+                if self.width == Width::Fat32 { "reserved sectors (FSInfo, copies)" } else { "reserved sectors" };
+            return Ok(format!("the FAT's {what}"));
+        }
+        if offset < regions.root {
+            let (copy, within) = ((offset - regions.tables) / regions.table_size, offset - regions.tables);
+            let within = within % regions.table_size;
+            let cluster = match self.width {
+                Width::Fat12 => within * 2 / 3,
+                Width::Fat16 => within / 2,
+                Width::Fat32 => within / 4,
+            };
+            return Ok(format!("copy {} of the FAT, the entry of cluster {cluster}", copy + 1));
+        }
+        if offset < regions.data {
+            return Ok("the root folder".to_owned());
+        }
+        let cluster = (offset - regions.data) / self.cluster + 2;
+        let mut walk = Walk { fat: self, listing: Listing::default(), clusters: 0, todo: Vec::new() };
+        for (path, item) in self.listing()?.iter() {
+            let first = if path.is_root() { regions.root_cluster } else { item.number as u32 };
+            let (runs, what) = match &item.found {
+                Found::Directory if first != 0 => (walk.chain(first, MAX_FOLDER)?, "the folder"),
+                Found::File(data) => (data.runs.to_vec(), "the content of"),
+                _ => continue,
+            };
+            if runs.iter().any(|run| (run.physical..run.physical + run.length).contains(&offset)) {
+                return Ok(format!("{what} {path}"));
+            }
+        }
+        Ok(format!("an unused area (cluster {cluster})"))
+    }
+
     /// What the table says about a cluster: the next one, or `None` at the end of a chain.
     fn next(&self, cluster: u32) -> Result<Option<u32>> {
         let at = cluster as usize;

@@ -153,6 +153,80 @@ impl Listing {
         }
     }
 
+    /// For archives, whose links name each other in any order: links point to files, of several names of one file the
+    /// first in byte order is the file, and every folder on the way to a path is there.
+    pub fn settle_links(&mut self) -> Result<()> {
+        let links: BTreeMap<TreePath, TreePath> = self
+            .items
+            .iter()
+            .filter_map(|(path, item)| match &item.found {
+                Found::HardLink(target) => Some((path.clone(), target.clone())),
+                _ => None,
+            })
+            .collect();
+        let mut files: BTreeMap<&TreePath, &TreePath> = BTreeMap::new();
+        for path in links.keys() {
+            let (mut trail, mut at) = (Vec::new(), path);
+            while let Some(target) = links.get(at).filter(|_| !files.contains_key(at)) {
+                trail.push(at);
+                if trail.len() > links.len() {
+                    return Err(Error::build(format!("{path} is a link to itself")));
+                }
+                at = target;
+            }
+            let file = files.get(at).copied().unwrap_or(at);
+            files.extend(trail.into_iter().map(|link| (link, file)));
+        }
+        for (path, file) in files {
+            let target = self.items.get(file).filter(|item| !matches!(item.found, Found::Directory)).cloned();
+            let target = target.ok_or_else(|| Error::build(format!("{path} is a link to nothing")))?;
+            self.items.insert(path.clone(), target);
+        }
+        self.link_names();
+        let folders: Vec<TreePath> = self.items.keys().filter_map(TreePath::parent).collect();
+        for folder in folders {
+            let mut missing = Some(folder);
+            while let Some(path) = missing.filter(|path| !self.items.contains_key(path)) {
+                missing = path.parent();
+                self.insert(path, Item { meta: Meta::root(0o755), found: Found::Directory, number: 0 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a path really lies, all symbolic links followed inside the listing.
+    pub fn resolve(&self, path: &TreePath) -> Result<TreePath> {
+        /// As in the kernel (`MAXSYMLINKS`).
+        const MAX_LINKS: usize = 40;
+        let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+        let (mut here, mut links) = (TreePath::root(), 0);
+        while let Some(component) = todo.pop() {
+            match component.as_slice() {
+                b"" | b"." => continue,
+                b".." => {
+                    here = here.parent().unwrap_or_else(TreePath::root);
+                    continue;
+                }
+                _ => {}
+            }
+            let next = here.join(&component);
+            match self.inode(&next).map(|item| &item.found) {
+                Some(Found::Symlink(target)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Error::build(format!("too many symbolic links on the way to {path}")));
+                    }
+                    if target.starts_with(b"/") {
+                        here = TreePath::root();
+                    }
+                    todo.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+                }
+                _ => here = next,
+            }
+        }
+        Ok(here)
+    }
+
     /// Takes out the empty `lost+found` that every ext4 has: it belongs to the file system, not to the Tree.
     pub fn without_lost_found(mut self) -> Listing {
         let path = TreePath::literal("lost+found");

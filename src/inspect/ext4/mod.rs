@@ -7,6 +7,7 @@
 //! Independent of `format::ext4` in its logic; shares the checksum function with it.
 
 mod directory;
+mod explain;
 mod extent;
 mod inode;
 pub mod superblock;
