@@ -370,7 +370,7 @@ mod tests {
 
     use super::*;
     use crate::format::fat as writer;
-    use crate::inspect::source::{FileSource, MemorySource};
+    use crate::inspect::source::{FileSource, MemorySource, Patched};
     use crate::tree::{Content, Entry, Kind, Tree};
 
     fn tree() -> Tree {
@@ -461,6 +461,7 @@ mod tests {
         disk.read_at(&mut bytes, 0).unwrap();
         let fat = Fat::open(Arc::new(MemorySource(bytes.clone()))).unwrap();
         let areas = [(0, 64), (fat.regions.tables, 1600), (fat.regions.root, 512), (fat.regions.data, 4096)];
+        let base = Arc::new(bytes.clone());
         let (mut state, mut failed) = (0x9E37_79B9_7F4A_7C15u64, 0);
         let mut random = || {
             state ^= state << 13;
@@ -469,12 +470,13 @@ mod tests {
             state
         };
         for _ in 0..1000 {
-            let mut bytes = bytes.clone();
-            for _ in 0..3 {
+            let patch = |_| {
                 let (start, length) = areas[random() as usize % areas.len()];
-                bytes[(start + random() % length) as usize] = random() as u8;
-            }
-            failed += usize::from(Fat::open(Arc::new(MemorySource(bytes))).and_then(|fat| fat.listing()).is_err());
+                (start + random() % length, random() as u8)
+            };
+            let patches = (0..3).map(patch).collect();
+            let source = Arc::new(Patched { base: base.clone(), patches });
+            failed += usize::from(Fat::open(source).and_then(|fat| fat.listing()).is_err());
         }
         assert!(failed > 50, "{failed}");
         // A chain that bites its tail: the second cluster of the first file points to the first one.

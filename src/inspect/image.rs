@@ -13,6 +13,7 @@ use super::gpt::{Gpt, Partition};
 use super::listing::{Found, Listing};
 use super::source::{FileSource, SharedSource, Source};
 use super::tar;
+use super::unpack::{Packing, unpack};
 use crate::error::{Context, Error, Result};
 use crate::tree::{Tree, TreePath};
 
@@ -24,7 +25,7 @@ pub enum Container {
     Vmdk(Arc<Vmdk>),
     Vhd(Arc<Vhd>),
     /// A Tree without a disk.
-    Tar,
+    Tar(Packing),
 }
 
 impl Container {
@@ -35,7 +36,7 @@ impl Container {
             Container::Qcow2(_) => "qcow2",
             Container::Vmdk(_) => "vmdk",
             Container::Vhd(_) => "vhd",
-            Container::Tar => "tar",
+            Container::Tar(_) => "tar",
         }
     }
 }
@@ -127,7 +128,7 @@ pub struct Image {
     pub container: Container,
     /// The file itself.
     pub file: SharedSource,
-    /// The disk in it, as a machine sees it.
+    /// The disk in it, as a machine sees it; of an archive its bytes, unpacked.
     pub disk: SharedSource,
     pub table: Option<Gpt>,
     pub volumes: Vec<Volume>,
@@ -153,8 +154,8 @@ impl Image {
         let (container, disk) = contain(&file)?;
         let mut image =
             Image { path: path.to_owned(), container, file, disk, table: None, volumes: Vec::new(), archive: None };
-        if matches!(image.container, Container::Tar) {
-            image.archive = Some(tar::listing(&image.file)?);
+        if matches!(image.container, Container::Tar(_)) {
+            image.archive = Some(tar::listing(&image.disk)?);
             return Ok(image);
         }
         if Gpt::probe(&*image.disk) || has_backup_table(&*image.disk) {
@@ -245,8 +246,16 @@ fn contain(file: &SharedSource) -> Result<(Container, SharedSource)> {
         return Ok((Container::Vhd(image.clone()), image));
     }
     // A disk has something else in its first sector, but for boot code that nobody wrote with that in mind.
+    let packing = Packing::of(&**file);
+    if packing != Packing::None {
+        let archive = unpack(file, packing)?;
+        if tar::probe(&*archive) {
+            return Ok((Container::Tar(packing), archive));
+        }
+        return Err(Error::build("the compressed file is no tar archive").hint("unpack it first"));
+    }
     if tar::probe(&**file) && !Gpt::probe(&**file) {
-        return Ok((Container::Tar, file.clone()));
+        return Ok((Container::Tar(packing), file.clone()));
     }
     Ok((Container::Raw, file.clone()))
 }

@@ -17,5 +17,6 @@ pub mod image;
 pub mod listing;
 pub mod source;
 pub mod tar;
+pub mod unpack;
 
 pub use compare::{Difference, difference};

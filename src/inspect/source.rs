@@ -56,7 +56,12 @@ pub struct FileSource {
 impl FileSource {
     pub fn open(path: &Path) -> Result<FileSource> {
         let context = || format!("opening {}", path.display());
-        let file = File::open(path).with_context(context)?;
+        FileSource::new(path, File::open(path).with_context(context)?)
+    }
+
+    /// Takes an open file; `path` is for messages only.
+    pub fn new(path: &Path, file: File) -> Result<FileSource> {
+        let context = || format!("opening {}", path.display());
         // The end also tells the size of a block device, whose metadata say 0.
         let size = rustix::fs::seek(&file, SeekFrom::End(0)).with_context(context)?;
         Ok(FileSource { path: path.to_owned(), file, size })
@@ -99,6 +104,31 @@ impl Source for MemorySource {
         check(self.size(), offset, buffer.len())?;
         let start = offset as usize;
         buffer.copy_from_slice(&self.0[start..start + buffer.len()]);
+        Ok(())
+    }
+}
+
+/// Bytes with some of them changed: damaged images without a copy of each.
+#[cfg(test)]
+pub struct Patched {
+    pub base: Arc<Vec<u8>>,
+    pub patches: Vec<(u64, u8)>,
+}
+
+#[cfg(test)]
+impl Source for Patched {
+    fn size(&self) -> u64 {
+        self.base.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        check(self.size(), offset, buffer.len())?;
+        buffer.copy_from_slice(&self.base[offset as usize..offset as usize + buffer.len()]);
+        for (at, byte) in &self.patches {
+            if let Some(place) = at.checked_sub(offset).and_then(|at| buffer.get_mut(at as usize)) {
+                *place = *byte;
+            }
+        }
         Ok(())
     }
 }

@@ -127,7 +127,7 @@ pub fn name_in_file(image: &Image, offset: u64) -> Result<String> {
         Container::Qcow2(qcow2) => in_qcow2(qcow2, offset),
         Container::Vmdk(vmdk) => in_vmdk(vmdk, image.file.size(), offset),
         Container::Vhd(vhd) => Ok(in_vhd(vhd, offset)),
-        Container::Tar => Ok("a header or the padding of a member".to_owned()),
+        Container::Tar(_) => Ok("a header or the padding of a member".to_owned()),
     }
 }
 

@@ -182,7 +182,7 @@ fn disks(left: &Image, right: &Image) -> Vec<Aspect> {
         }
     };
     note("format", left.container.name().to_owned(), right.container.name().to_owned());
-    let archive = |image: &Image| matches!(image.container, Container::Tar);
+    let archive = |image: &Image| matches!(image.container, Container::Tar(_));
     if archive(left) || archive(right) {
         return out;
     }
@@ -213,7 +213,7 @@ fn volume(volume: &super::image::Volume) -> String {
 
 /// The first differing place of every region of the disk.
 fn structures(left: &Image, right: &Image, guide: &Image, limit: usize) -> Result<Vec<Spot>> {
-    let archive = |image: &Image| matches!(image.container, Container::Tar);
+    let archive = |image: &Image| matches!(image.container, Container::Tar(_));
     let mut spots = Vec::new();
     if archive(left) || archive(right) {
         return Ok(spots);

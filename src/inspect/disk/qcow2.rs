@@ -143,6 +143,20 @@ impl Qcow2 {
         Ok(Cluster::Plain(offset))
     }
 
+    /// Whether any cluster is compressed.
+    pub fn has_compressed(&self) -> Result<bool> {
+        let mut at = 0;
+        while let Some(range) = self.data_after(at)? {
+            for index in range.start / self.cluster_size()..range.end.div_ceil(self.cluster_size()) {
+                if matches!(self.cluster(index)?, Cluster::Compressed { .. }) {
+                    return Ok(true);
+                }
+            }
+            at = range.end;
+        }
+        Ok(false)
+    }
+
     fn unpack(&self, index: u64, offset: u64, length: u64) -> Result<Vec<u8>> {
         // The last sector may be cut off by the end of the file.
         let length = length.min(self.file.size().saturating_sub(offset));
