@@ -37,6 +37,8 @@ pub struct Options<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// Whether images are checked by independent programs before they are published.
     pub verify: bool,
+    /// Run everything the distribution's way, nothing natively. Slower, with the same bytes as result.
+    pub plain_scripts: bool,
 }
 
 /// One image, built and published.
@@ -211,8 +213,14 @@ fn add_initramfs(
             let mut inputs = tree.clone();
             osconfig::initramfs_inputs(&mut inputs, &one.intent.params, facts)?;
             folder.show(&inputs)?;
-            let reporter = &options.environment.reporter;
-            let overlay = initramfs::build(folder.path(), &inputs, facts.epoch, options.sandbox, &writer, reporter)?;
+            let workshop = initramfs::Workshop {
+                root: folder.path(),
+                sandbox: options.sandbox,
+                epoch: facts.epoch,
+                plain: options.plain_scripts,
+                reporter: &options.environment.reporter,
+            };
+            let overlay = initramfs::build(&inputs, &workshop, &writer)?;
             writer.save(&overlay)?
         }
     };

@@ -51,6 +51,9 @@ pub struct Choices {
     /// Check the finished image with independent programs (see `verify`) before it is published
     #[arg(long)]
     pub verify: bool,
+    /// Let the distribution's own scripts do all their work, without our native helpers: slower, the same bytes
+    #[arg(long)]
+    pub plain_scripts: bool,
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
@@ -81,6 +84,7 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         output_folder: globals.output_dir.clone(),
         sandbox: &Namespaces::new(),
         verify: choices.verify,
+        plain_scripts: choices.plain_scripts,
     };
     let built = build::run(intents, &options)?;
     // As it was typed, so that the line about booting can be typed as well.

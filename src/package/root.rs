@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -90,8 +90,25 @@ impl Root {
         }
     }
 
-    /// The bytes of a regular file, links followed inside the target; `None` if there is none.
-    pub fn read(&self, path: &TreePath) -> Result<Option<Vec<u8>>> {
+    /// What a path leads to, all links followed inside the target: where that is, and what. `None` if there is nothing.
+    pub fn resolve(&self, path: &TreePath) -> Result<Option<(TreePath, Stat)>> {
+        let looking = || format!("looking at {path} of the target");
+        let handle = match self.open_in(path, OFlags::PATH) {
+            Ok(handle) => handle,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(error) => return Err(error).with_context(looking),
+        };
+        let stat = rustix::fs::fstat(&handle).with_context(looking)?;
+        let place = |handle: &OwnedFd| {
+            rustix::fs::readlink(format!("/proc/self/fd/{}", handle.as_raw_fd()), Vec::new()).with_context(looking)
+        };
+        let (place, root) = (place(&handle)?, place(&self.handle)?);
+        let below = place.as_bytes().strip_prefix(root.as_bytes()).and_then(TreePath::new);
+        Ok(Some((below.ok_or_else(|| Error::build("it is not in the target")).with_context(looking)?, stat)))
+    }
+
+    /// A regular file of reasonable size, links followed inside the target; `None` if there is none.
+    pub fn open_file(&self, path: &TreePath) -> Result<Option<File>> {
         let reading = || format!("reading {path} of the target");
         let file = match self.open_in(path, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(handle) => File::from(handle),
@@ -102,7 +119,14 @@ impl Root {
         if !meta.is_file() || meta.len() > FILE_BYTES {
             return Err(Error::build("not a regular file of reasonable size")).with_context(reading);
         }
-        let mut bytes = Vec::with_capacity(meta.len() as usize);
+        Ok(Some(file))
+    }
+
+    /// The bytes of a regular file, links followed inside the target; `None` if there is none.
+    pub fn read(&self, path: &TreePath) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let reading = || format!("reading {path} of the target");
+        let mut bytes = Vec::with_capacity(file.metadata().with_context(reading)?.len() as usize);
         file.take(FILE_BYTES).read_to_end(&mut bytes).with_context(reading)?;
         Ok(Some(bytes))
     }

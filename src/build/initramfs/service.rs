@@ -1,0 +1,208 @@
+//! The native side of the hook helpers: answers the questions that hooks ask while mkinitramfs runs.
+//!
+//! Owns: [`Service`], two named pipes and the thread that serves them. A shell asks with a builtin and waits for the
+//! answer, so nothing is started and everything happens in the order of the script. A question that cannot be answered
+//! gets `plain`, and the distribution's own way is taken. Only files of the target are touched (`package::root`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use rustix::fs::Mode;
+
+use super::copy::{Answer, Behaviour, copy_file};
+use super::modinfo;
+use crate::error::{Context, Error, Result};
+use crate::package::root::Root;
+use crate::tree::TreePath;
+
+/// Octal 037.
+const SEPARATOR: u8 = 0x1F;
+/// `PATH_MAX` for each of the few fields there are.
+const FIELD_BYTES: usize = 4096;
+const FIELDS: usize = 8;
+
+pub struct Service {
+    ask: PathBuf,
+    thread: Option<JoinHandle<Counts>>,
+}
+
+/// How many questions were answered, and how many were left to the distribution.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub answered: u64,
+    pub plain: u64,
+}
+
+impl Service {
+    /// Serves the target that lies at `root` through pipes made in `folder`, which a sandbox shows to the hooks.
+    pub fn start(folder: &Path, root: &Path, behaviour: Behaviour) -> Result<Service> {
+        let pipe = |name: &str| -> Result<(PathBuf, File)> {
+            let path = folder.join(name);
+            let making = || format!("making pipe {}", path.display());
+            rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::from_raw_mode(0o600)).with_context(making)?;
+            // Both directions: a shell that opens its end never waits, and the pipe never ends.
+            let file = OpenOptions::new().read(true).write(true).open(&path).with_context(making)?;
+            Ok((path, file))
+        };
+        let (ask, mut questions) = pipe("ask")?;
+        let (_, mut answers) = pipe("answer")?;
+        let root = root.to_path_buf();
+        let serve = move || {
+            let mut counts = Counts::default();
+            let mut buffer = Vec::new();
+            while let Some(fields) = question(&mut questions, &mut buffer) {
+                if fields.first().is_some_and(|verb| verb == b"quit") {
+                    break;
+                }
+                let answer = answer(&root, behaviour, &fields).unwrap_or_else(|error| {
+                    tracing::debug!("a hook's question is left to the distribution's helper: {error}");
+                    None
+                });
+                match answer {
+                    Some(_) => counts.answered += 1,
+                    None => counts.plain += 1,
+                }
+                let text = answer.unwrap_or_else(|| b"plain\n".to_vec());
+                if let Err(error) = answers.write_all(&text) {
+                    tracing::warn!("answering a hook: {error}");
+                }
+            }
+            counts
+        };
+        let thread = std::thread::Builder::new().name("initramfs hooks".into()).spawn(serve);
+        Ok(Service { ask, thread: Some(thread.context("starting the helper of initramfs hooks")?) })
+    }
+
+    /// To be called when no hook runs any more.
+    pub fn stop(mut self) -> Result<Counts> {
+        self.end().ok_or_else(|| Error::build("the helper of initramfs hooks has failed"))
+    }
+
+    fn end(&mut self) -> Option<Counts> {
+        let thread = self.thread.take()?;
+        // The thread holds the pipe open, so this neither waits nor fails while there is somebody to stop.
+        let told = OpenOptions::new().write(true).open(&self.ask).and_then(|mut pipe| pipe.write_all(b"1\x1Fquit\x1F"));
+        told.ok()?;
+        thread.join().ok()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Reads one question: the number of its fields, then the fields. `None` if the pipe fails. What makes no sense is
+/// dropped up to its end and comes out as a question without fields.
+fn question(pipe: &mut File, buffer: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
+    let count = field(pipe, buffer)?;
+    let count = std::str::from_utf8(&count).ok().and_then(|text| text.parse::<usize>().ok());
+    let Some(count) = count.filter(|count| *count <= FIELDS) else {
+        buffer.clear();
+        return Some(Vec::new());
+    };
+    (0..count).map(|_| field(pipe, buffer)).collect()
+}
+
+fn field(pipe: &mut File, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    loop {
+        if let Some(end) = buffer.iter().position(|byte| *byte == SEPARATOR) {
+            let field = buffer[..end].to_vec();
+            buffer.drain(..=end);
+            return Some(field);
+        }
+        if buffer.len() > FIELD_BYTES {
+            buffer.clear();
+        }
+        let mut chunk = [0; 4096];
+        match pipe.read(&mut chunk) {
+            Ok(length) => buffer.extend_from_slice(&chunk[..length]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return None,
+        }
+    }
+}
+
+/// `None`: plain.
+fn answer(root: &Path, behaviour: Behaviour, fields: &[Vec<u8>]) -> Result<Option<Vec<u8>>> {
+    // Opened for each question: hooks move folders about in between.
+    let root = Root::open(root)?;
+    let fields: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    match fields.as_slice() {
+        [b"copy_file", folder, source, target] => Ok(match copy_file(&root, behaviour, folder, source, target)? {
+            Answer::Status(status) => Some(format!("{status}\n").into_bytes()),
+            Answer::Plain => None,
+        }),
+        [b"firmware", module] => firmware(&root, module),
+        _ => Err(Error::build("a question that is not understood")),
+    }
+}
+
+fn firmware(root: &Root, module: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(path) = TreePath::new(module) else { return Ok(None) };
+    let Some((path, _)) = root.resolve(&path)? else { return Ok(None) };
+    let Some(bytes) = root.read(&path)? else { return Ok(None) };
+    let Some(values) = modinfo::values(&bytes, "firmware") else { return Ok(None) };
+    if values.iter().any(|value| value.is_empty() || value.contains(&b'\n')) {
+        return Ok(None);
+    }
+    let mut text = b"native\n".to_vec();
+    for value in values {
+        text.extend(value);
+        text.push(b'\n');
+    }
+    // An empty line ends the list.
+    text.push(b'\n');
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hooks;
+    use super::*;
+    use std::fs;
+    use std::process::Command;
+
+    /// Runs shell text with the replacement, its pipes in `folder` and a plain function that says so.
+    fn shell(folder: &Path, script: &str) -> String {
+        let functions = hooks::REPLACEMENT.replace(&format!("/{}", hooks::FOLDER), &folder.display().to_string());
+        let text = format!("verbose=n\nplain_copy_file() {{ echo plain \"$2\"; }}\n{functions}\n{script}");
+        let output = Command::new("sh").args(["-c", &text]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn hooks_ask_and_wait_for_the_answer() {
+        let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(root.path().join("d")).unwrap();
+        fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        fs::write(root.path().join("usr/bin/tool"), "x").unwrap();
+        let service = Service::start(folder.path(), root.path(), Behaviour::Canonical).unwrap();
+        let said = shell(
+            folder.path(),
+            "DESTDIR=/d; copy_file binary /usr/bin/tool; echo $?; copy_file binary /usr/bin/tool /bin/; echo $?
+             copy_file binary /nothing; echo $?; copy_file binary relative; copy_file binary /usr/bin/tool /a/../b
+             verbose=y copy_file binary /usr/bin/tool",
+        );
+        assert_eq!(said, "0\n1\n2\nplain relative\nplain /usr/bin/tool\nplain /usr/bin/tool\n");
+        assert_eq!(fs::read(root.path().join("d/usr/bin/tool")).unwrap(), b"x");
+        assert_eq!(service.stop().unwrap(), Counts { answered: 3, plain: 1 });
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_ends_nothing() {
+        let (root, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let service = Service::start(folder.path(), root.path(), Behaviour::Canonical).unwrap();
+        let ask = folder.path().join("ask").display().to_string();
+        let answer = folder.path().join("answer").display().to_string();
+        for question in ["1\\037what\\037", "99\\037", "x\\037", "0\\037"] {
+            let script = format!("printf '{question}' >{ask}; read -r a <{answer}; echo $a");
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(output.stdout, b"plain\n", "{question}");
+        }
+        assert_eq!(service.stop().unwrap(), Counts { answered: 0, plain: 4 });
+    }
+}
