@@ -140,8 +140,7 @@ pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
             if differing.is_empty() {
                 break;
             }
-            // An epoch before everything would hide every time.
-            let epoch = Mtime { seconds: newest_of_packages(&left), nanoseconds: 0 };
+            let epoch = Mtime { seconds: newest(&left).max(newest(&right)), nanoseconds: 0 };
             for tree in [&mut left, &mut right] {
                 seal::apply_one(rule, tree, epoch, &[])?;
             }
@@ -157,14 +156,9 @@ pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
     Ok(layers)
 }
 
-/// The newest time among entries that a package brought.
-fn newest_of_packages(tree: &Tree) -> i64 {
-    let packaged = tree.iter().filter(|(_, entry)| entry.origin.starts_with("package "));
-    packaged
-        .filter(|(_, entry)| !matches!(entry.kind, Kind::Directory))
-        .map(|(_, entry)| entry.meta.mtime.seconds)
-        .max()
-        .unwrap_or(0)
+/// Layers have settled their times already, so none may differ: this one changes none.
+fn newest(tree: &Tree) -> i64 {
+    tree.iter().map(|(_, entry)| entry.meta.mtime.seconds).max().unwrap_or(0)
 }
 
 fn differences(one: &Tree, other: &Tree) -> Result<BTreeMap<TreePath, String>, Failed> {

@@ -112,10 +112,8 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     struct timespec precise;
     (void)zone;
     clock_gettime(CLOCK_REALTIME, &precise);
-    if (now) {
-        now->tv_sec = precise.tv_sec;
-        now->tv_usec = precise.tv_nsec / 1000;
-    }
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
     return 0;
 }
 
