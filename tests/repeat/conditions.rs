@@ -27,7 +27,7 @@ pub struct Conditions {
     pub one_core: bool,
     /// Seed of the order in which folders are read, on the host and in the sandbox.
     pub folders: Option<u32>,
-    /// Seconds that the clock is ahead, on the host and in the sandbox.
+    /// Seconds that the clock of the sandbox is ahead. That of the program decides about expired indexes only.
     pub clock: i64,
     pub host_name: Option<&'static str>,
     /// The process seems to have no memory, so that the work area lies on disk.
@@ -38,6 +38,8 @@ pub struct Conditions {
     pub root: Option<PathBuf>,
     /// On the cache of the reference.
     pub warm: bool,
+    /// `SOURCE_DATE_EPOCH`: seconds before the epoch that the reference has found.
+    pub epoch: Option<i64>,
 }
 
 impl Conditions {
@@ -107,7 +109,8 @@ pub fn cells(roots: &[PathBuf]) -> Vec<Cell> {
         ("another order of folders", Conditions { folders: Some(7), ..plain() }),
         ("another host name", Conditions { host_name: Some("elsewhere.example.org"), ..plain() }),
         ("clock a year ahead", Conditions { clock: YEAR, ..plain() }),
-        ("clock three years behind", Conditions { clock: -3 * YEAR, ..plain() }),
+        ("SOURCE_DATE_EPOCH as it is", Conditions { warm: true, epoch: Some(0), ..plain() }),
+        ("SOURCE_DATE_EPOCH a year earlier", Conditions { warm: true, epoch: Some(YEAR), ..plain() }),
         ("work area on disk", Conditions { on_disk: true, ..plain() }),
         ("hostile environment", Conditions { environment: HOSTILE.to_vec(), ..plain() }),
     ]
@@ -128,8 +131,7 @@ pub fn cells(roots: &[PathBuf]) -> Vec<Cell> {
         host_name: Some("elsewhere.example.org"),
         on_disk: true,
         ordinary_user: true,
-        root: None,
-        warm: false,
+        ..plain()
     };
     cells.push(Cell { name: "everything at once".into(), few: true, conditions: everything });
     cells
@@ -189,7 +191,12 @@ impl Bench {
         if cell.conditions.ordinary_user {
             command("chown", &["-R", &format!("{UID}:{UID}"), &text(&place)])?;
         }
-        self.run(&cell.name, &place, &cell.conditions)?;
+        let mut conditions = cell.conditions.clone();
+        conditions.epoch = match conditions.epoch {
+            None => None,
+            Some(before) => Some(epoch_of(&reference)? - before),
+        };
+        self.run(&cell.name, &place, &conditions)?;
         Ok(place)
     }
 
@@ -272,6 +279,7 @@ impl Bench {
             command.args(std::env::var(name).ok().map(|value| format!("{name}={value}")));
         }
         command.args(conditions.environment.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(conditions.epoch.map(|epoch| format!("SOURCE_DATE_EPOCH={epoch}")));
         if conditions.folders.is_some() || conditions.clock != 0 {
             command.arg(format!("LD_PRELOAD={}", text(&self.library)));
             command.arg(format!("DISTURB_FOLDERS={}", conditions.folders.unwrap_or(0)));
@@ -323,6 +331,13 @@ patches:
         path: /spec/storage
         value: {qcow_capacity: 4G}
 ";
+
+/// The epoch that the lock of a build has.
+pub fn epoch_of(place: &Path) -> Result<i64, Failed> {
+    let lock = std::fs::read_to_string(place.join("out/control-plane.lock.yaml"))?;
+    let line = lock.lines().find_map(|line| line.trim().strip_prefix("epoch:")).ok_or("the lock has no epoch")?;
+    Ok(line.trim().parse()?)
+}
 
 /// A copy that shares what it can with the original.
 fn copy(from: &Path, to: &Path) -> Result<(), Failed> {

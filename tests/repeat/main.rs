@@ -10,6 +10,8 @@
 
 mod compare;
 mod conditions;
+#[path = "../support/times.rs"]
+mod times;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
 fn same(bench: &mut Bench, cell: &Cell) -> Result<(), Failed> {
     let reference = bench.reference()?;
     let place = bench.build(cell)?;
+    if cell.conditions.epoch.is_some_and(|before| before > 0) {
+        return nothing_later(&reference, &place);
+    }
     let mut report = compare::published(&reference.join("out"), &place.join("out"))?;
     if !cell.conditions.warm {
         let layers = compare::layers(&reference.join("cache"), &place.join("cache"))?;
@@ -70,6 +75,22 @@ fn same(bench: &mut Bench, cell: &Cell) -> Result<(), Failed> {
     }
     bench.clear(&place);
     if report.is_empty() { Ok(()) } else { Err(format!("not the same:\n  {}", report.join("\n  ")).into()) }
+}
+
+/// An earlier epoch gives another image; its lock says so, and no structure of the disk is later.
+fn nothing_later(reference: &Path, place: &Path) -> Result<(), Failed> {
+    let epoch = conditions::epoch_of(place)?;
+    if epoch >= conditions::epoch_of(reference)? {
+        return Err(format!("the lock says epoch {epoch}").into());
+    }
+    let found = times::of_disk(&std::fs::File::open(place.join("out/control-plane.raw"))?);
+    let late: Vec<_> = found.iter().filter(|(_, time)| *time > epoch).take(10).collect();
+    println!(
+        "  {} times in the structures of the disk, {} of them the epoch",
+        found.len(),
+        found.iter().filter(|(_, time)| *time == epoch).count()
+    );
+    if late.is_empty() { Ok(()) } else { Err(format!("later than {epoch}: {late:?}").into()) }
 }
 
 /// A path as text, for command lines.
