@@ -1,11 +1,18 @@
 //! Built images, booted in QEMU: what the documents declare must be in force in the running machine.
 //!
-//! `IMAGEBUILDER_BOOT_IMAGES=out cargo test --test boot` takes the images of `make IMAGE_TYPE=qcow cut_image`; without
-//! it every test here is shown as ignored. Emulated (no /dev/kvm), so the same everywhere; minutes per boot. Logs of
-//! the serial lines go to the same folder.
+//! `IMAGEBUILDER_BOOT_IMAGES=out cargo test --test boot` takes the images of `make IMAGE_TYPE=qcow cut_image`, of the
+//! release that `DISTRO` names. Emulated (no /dev/kvm), so the same everywhere; minutes per boot. Logs of the serial
+//! lines go to the same folder.
+//!
+//! `IMAGEBUILDER_UPGRADE=folder cargo test --test boot upgrade` builds a Debian 12 image with the oldest kernel of the
+//! archive there (with `IMAGEBUILDER_PROGRAM` if set, a release build is much faster; `IMAGEBUILDER_CACHE_DIR` is its
+//! cache), boots it, lets its apt install the newest one, and reboots into that.
+//!
+//! Without its variable a test is shown as ignored.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use imagebuilder::inspect::boot::machine::{ImageFile, Prepared};
@@ -13,9 +20,19 @@ use imagebuilder::inspect::boot::{Console, Firmware, Options, Seed, checks, seed
 use imagebuilder::plan::{self, Intent, meta};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+#[path = "support/mirror.rs"]
+mod mirror;
+#[path = "support/upgrade.rs"]
+mod upgrade;
+
+use upgrade::Upgrade;
+
 const VARIABLE: &str = "IMAGEBUILDER_BOOT_IMAGES";
+const UPGRADE_VARIABLE: &str = "IMAGEBUILDER_UPGRADE";
 const LOGIN: Duration = Duration::from_secs(900);
 const COMMAND: Duration = Duration::from_secs(120);
+/// An initramfs with the modules of all machines, made by an emulated processor.
+const INSTALL: Duration = Duration::from_secs(2400);
 const CASES: [(&str, &str, Firmware); 4] = [
     ("control-plane", "bios", Firmware::Bios),
     ("control-plane", "uefi", Firmware::Uefi),
@@ -35,7 +52,87 @@ fn main() -> std::process::ExitCode {
         let test = move || boot(&images.unwrap_or_default(), role, firmware_name, firmware);
         Trial::test(format!("{role} {firmware_name}"), test).with_ignored_flag(ignored)
     });
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    let mut trials: Vec<Trial> = trials.into();
+    trials.extend(upgrades());
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// One image for all firmwares, built when the first of them is tested.
+fn upgrades() -> impl Iterator<Item = Trial> {
+    let folder = std::env::var_os(UPGRADE_VARIABLE).map(PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: {UPGRADE_VARIABLE} does not name a folder for an image");
+    }
+    let ignored = folder.is_none();
+    let folder = folder.unwrap_or_default();
+    let image = Arc::new(Mutex::new(None));
+    let firmwares = [("bios", Firmware::Bios), ("uefi", Firmware::Uefi), ("uefi-secure", Firmware::UefiSecure)];
+    firmwares.into_iter().map(move |(name, firmware)| {
+        let (image, folder) = (image.clone(), folder.clone());
+        let test = move || {
+            let prepare = || -> Result<Arc<Upgrade>, Failed> {
+                // One at a time; a failure in one must not stop the others from trying.
+                let mut image = image.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(upgrade) = &*image {
+                    return Ok(Arc::clone(upgrade));
+                }
+                let cache = std::env::var_os("IMAGEBUILDER_CACHE_DIR").map(PathBuf::from);
+                let cache = cache.unwrap_or_else(|| folder.join("cache"));
+                let upgrade = Arc::new(Upgrade::prepare(&folder.join("upgrade"), &cache)?);
+                *image = Some(Arc::clone(&upgrade));
+                Ok(upgrade)
+            };
+            upgrade_kernel(&*prepare()?, &folder, name, firmware)
+        };
+        Trial::test(format!("kernel upgrade {name}"), test).with_ignored_flag(ignored)
+    })
+}
+
+fn upgrade_kernel(upgrade: &Upgrade, logs: &Path, firmware_name: &str, firmware: Firmware) -> Result<(), Failed> {
+    let name = format!("upgrade-{firmware_name}");
+    let seed = seed_of(&name)?;
+    let size = ImageFile::examine(&upgrade.image)?.virtual_size + (5 << 30);
+    let options = Options { firmware, disk_size: Some(size), reboots: true, ..Options::default() };
+    let mut log = std::fs::File::create(logs.join(format!("{name}.log")))?;
+    let mut machine = Prepared::new(&upgrade.image, &seed, &options)?.start(move |bytes| {
+        let _ = log.write_all(bytes);
+    })?;
+    let console = &mut machine.console;
+    log_in_and_look(console, &seed, &upgrade.intent, firmware)?;
+    let found = ask(console, "uname -r")?;
+    expect("the kernel that was pinned", found == upgrade.old, &found)?;
+    let mut said_by_apt = String::new();
+    for command in upgrade.commands() {
+        let result = console.run(&command, INSTALL).map_err(said)?;
+        expect(&command, result.status == 0, &result.output)?;
+        said_by_apt = result.output;
+    }
+    for words in [format!("Generating /boot/initrd.img-{}", upgrade.new), "Generating grub configuration file".into()] {
+        expect(&format!("`{words}`"), said_by_apt.contains(&words), &said_by_apt)?;
+    }
+    for words in ["error:", "W: ", "E: ", "cannot find"] {
+        expect(&format!("no `{words}`"), !said_by_apt.contains(words), &said_by_apt)?;
+    }
+    let unfinished = ask(console, "dpkg --audit")?;
+    expect("every package is configured", unfinished.is_empty(), &unfinished)?;
+    // The kernel's last words tell the prompt of the next start from that of this one.
+    console.send_line("dmesg -n 7; systemctl reboot").map_err(said)?;
+    console.wait_for(&["reboot: Restarting system"], LOGIN).map_err(said)?;
+    log_in_and_look(console, &seed, &upgrade.intent, firmware)?;
+    let found = ask(console, "uname -r")?;
+    expect("the kernel that was installed", found == upgrade.new, &found)?;
+    // Both are there; the old one can be chosen.
+    let menu = ask(console, "grep -c '^[[:space:]]*linux[[:space:]]' /boot/grub/grub.cfg")?;
+    expect("entries of both kernels", menu.parse::<u32>().is_ok_and(|count| count >= 2), &menu)
+}
+
+fn seed_of(hostname: &str) -> Result<Seed, Failed> {
+    Ok(Seed {
+        hostname: hostname.into(),
+        user: "imagebuilder".into(),
+        password: Some(seed::random_password()?),
+        ssh_keys: Vec::new(),
+    })
 }
 
 fn boot(images: &Path, role: &str, firmware_name: &str, firmware: Firmware) -> Result<(), Failed> {
@@ -43,12 +140,7 @@ fn boot(images: &Path, role: &str, firmware_name: &str, firmware: Firmware) -> R
     let before = std::fs::metadata(&image)?.modified()?;
     let distro = std::env::var("DISTRO").unwrap_or_else(|_| "debian_bookworm".into());
     let intent = plan::load_bundle(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config"), role, &distro)?;
-    let seed = Seed {
-        hostname: format!("{role}-{firmware_name}"),
-        user: "imagebuilder".into(),
-        password: Some(seed::random_password()?),
-        ssh_keys: Vec::new(),
-    };
+    let seed = seed_of(&format!("{role}-{firmware_name}"))?;
     let size = ImageFile::examine(&image)?.virtual_size + (5 << 30);
     let options = Options { firmware, disk_size: Some(size), ..Options::default() };
     let mut log = std::fs::File::create(images.join(format!("{role}-{firmware_name}.log")))?;

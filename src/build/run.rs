@@ -4,7 +4,6 @@
 //! before the first byte is built. The caller has entered its user namespace (`sandbox::userns::enter`).
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::evidence::{self, Checksums, ImageRecord};
@@ -18,7 +17,7 @@ use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
 use crate::osconfig::{self, Facts};
 use crate::package::lock::{Lock, newest_build_time};
-use crate::package::{self, fetch};
+use crate::package::{self, fetch, keyring};
 use crate::plan::{self, Compression, Intent, LockedPlan, StepName};
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
@@ -229,14 +228,10 @@ fn add_initramfs(
 
 /// The keyrings that repositories name by path, for the image's own sources.
 fn keyring_files(intent: &Intent) -> Result<BTreeMap<String, Vec<u8>>> {
-    /// No keyring of a distribution comes near it.
-    const LIMIT: u64 = 4 << 20;
     let paths = intent.params.distribution.repositories.values().map(|repository| &repository.keyring);
     let mut files = BTreeMap::new();
     for path in paths.filter(|path| path.starts_with('/')) {
-        let context = || format!("reading keyring {path}");
-        let mut bytes = Vec::new();
-        std::fs::File::open(path).with_context(context)?.take(LIMIT).read_to_end(&mut bytes).with_context(context)?;
+        let bytes = keyring::read_file(Path::new(path)).with_context(|| format!("reading keyring {path}"))?;
         files.insert(path.clone(), bytes);
     }
     Ok(files)

@@ -2,9 +2,9 @@
 //!
 //! Owns: the arguments and what is printed. The machine is `inspect::boot`'s.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -14,6 +14,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::inspect::boot::machine::{ImageFile, Prepared};
 use crate::inspect::boot::{Accel, Firmware, Options, Seed, checks, seed};
 use crate::report::words;
+
+/// More keys than anybody logs in with.
+const KEY_FILE_LIMIT: u64 = 1 << 20;
 
 /// Start an image in QEMU: a throw-away overlay takes all writes, a NoCloud seed gives it a name and a user
 ///
@@ -105,6 +108,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         cpus: args.cpus,
         disk_size: args.disk_size,
         ssh_port: None,
+        reboots: false,
     };
     programs(args, &options)?;
     let seed = seed(args)?;
@@ -134,7 +138,7 @@ fn programs(args: &Args, options: &Options) -> Result<()> {
 fn seed(args: &Args) -> Result<Seed> {
     let mut ssh_keys = Vec::new();
     for file in &args.ssh_key {
-        let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let text = read_key(file).with_context(|| format!("reading key {}", file.display()))?;
         if text.contains("PRIVATE KEY") {
             return Err(Error::new(Kind::Usage, format!("{} is a private key", file.display()))
                 .hint("give the public one, `.pub`"));
@@ -148,8 +152,22 @@ fn seed(args: &Args) -> Result<Seed> {
     Ok(seed)
 }
 
+/// The lines of a public key file. It may be a pipe (`<(ssh-add -L)`), so its size is not asked beforehand.
+fn read_key(file: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(file).context("opening it")?;
+    file.take(KEY_FILE_LIMIT + 1).read_to_string(&mut text).context("reading it")?;
+    if text.len() as u64 > KEY_FILE_LIMIT {
+        let message = format!("it is larger than {} MiB", KEY_FILE_LIMIT >> 20);
+        return Err(
+            Error::new(Kind::Usage, message).hint("give a public key, `.pub`, or a file like `authorized_keys`")
+        );
+    }
+    Ok(text)
+}
+
 /// The file name as far as it can be a host name; `node` if nothing of it can.
-fn hostname_from(image: &std::path::Path) -> String {
+fn hostname_from(image: &Path) -> String {
     let stem = image.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(63).collect();
     let name = name.trim_matches('-');
@@ -237,6 +255,15 @@ mod tests {
         for bad in ["", "G", "-1G", "2X", "99999999999T", "0", "1.5G"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn key_files_have_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("id.pub");
+        std::fs::write(&key, "ssh-ed25519 AAAA me\n").unwrap();
+        assert_eq!(read_key(&key).unwrap(), "ssh-ed25519 AAAA me\n");
+        assert_eq!(read_key(Path::new("/dev/zero")).unwrap_err().kind(), Kind::Usage);
     }
 
     #[test]

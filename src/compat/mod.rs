@@ -46,18 +46,13 @@ pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
     let folder = workdir.join(BUNDLE);
     let context = || format!("listing {}", folder.display());
     if !folder.is_dir() {
-        return Err(Error::documents(format!("no images to build: there is no folder {}", folder.display()))
-            .hint(format!("give the folder that holds `{BUNDLE}/` and `rootfs/`, such as `config`")));
+        return Err(Error::new(Kind::Usage, format!("no images to build: there is no folder {}", folder.display()))
+            .hint(format!(
+                "name the folder that holds `{BUNDLE}/` and `rootfs/`, such as `config` (make: `WORKDIR=`)"
+            )));
     }
     let mut names = Vec::new();
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::new(Kind::Usage, format!("there is no folder {}", folder.display()))
-                .hint(format!("name the folder that holds `{BUNDLE}` and `rootfs` (with make: `WORKDIR=`)")));
-        }
-        other => other.with_context(context)?,
-    };
-    for entry in entries {
+    for entry in std::fs::read_dir(&folder).with_context(context)? {
         let entry = entry.with_context(context)?;
         // Through symbolic links: upstream's folders may be links.
         if entry.path().is_dir() {
@@ -77,7 +72,7 @@ pub fn bundles(workdir: &Path) -> Result<Vec<String>> {
 pub fn release(distro: &str) -> Result<&'static Release> {
     Release::by_distro(distro).ok_or_else(|| {
         let names = RELEASES.map(|release| release.distro);
-        let error = Error::new(Kind::Documents, format!("unknown distribution `{distro}`"));
+        let error = Error::new(Kind::Usage, format!("unknown distribution `{distro}`"));
         match suggestion(distro, "values of `DISTRO`", &names) {
             Some(hint) => error.hint(hint),
             None => error,
@@ -111,7 +106,7 @@ fn bundle_folder(workdir: &Path, bundle: &str) -> Result<PathBuf> {
         return Ok(workdir.join(BUNDLE).join(bundle));
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let error = Error::documents(format!("no image is called `{bundle}`"));
+    let error = Error::new(Kind::Usage, format!("no image is called `{bundle}`"));
     Err(match suggestion(bundle, "images here", &names) {
         Some(hint) => error.hint(hint),
         None => error,

@@ -5,6 +5,7 @@
 //! and the other way round. Signatures over MD5, SHA-1 or RIPEMD-160 never count. Everything in a keyring is
 //! trusted; what is between the keys (third-party signatures) is ignored.
 
+use std::io::Read;
 use std::path::Path;
 
 use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
@@ -45,6 +46,23 @@ pub struct Verified {
     pub signed_by: String,
 }
 
+/// The bytes of a keyring that a repository names by its path.
+pub fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let file = match std::fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::documents("there is no such file")
+                .hint("install the package that brings the keyring, or correct `keyring` of the repository"));
+        }
+        opened => opened.context("opening it")?,
+    };
+    let mut bytes = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).context("reading it")?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(Error::documents(format!("it is larger than {} MiB, which no keyring is", FILE_LIMIT >> 20)));
+    }
+    Ok(bytes)
+}
+
 impl Keyring {
     /// From what a repository's `keyring` says: the name of a shipped keyring, an absolute path, or an armored block.
     pub fn load(keyring: &str) -> Result<Self> {
@@ -65,15 +83,7 @@ impl Keyring {
     }
 
     fn read(path: &Path) -> Result<Self> {
-        let file = match std::fs::File::open(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::documents("there is no such file")
-                    .hint("install the package that brings the keyring, or correct `keyring` of the repository"));
-            }
-            opened => opened.context("opening it")?,
-        };
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_LIMIT), &mut bytes).context("reading it")?;
+        let bytes = read_file(path)?;
         let name = path.display().to_string();
         match std::str::from_utf8(&bytes) {
             Ok(text) if text.contains(ARMOR) => Self::from_armor(&name, text),

@@ -1,6 +1,7 @@
 //! How amounts are written for people: one way everywhere.
 //!
-//! Owns: sizes in decimal units (as disks and downloads are sold), durations, padding of tables.
+//! Owns: sizes in decimal units (as disks and downloads are sold), durations, padding of tables. What a document or
+//! a limit in the code writes in powers of two (`516MiB`) is repeated that way; amounts that were measured come here.
 
 use std::time::Duration;
 

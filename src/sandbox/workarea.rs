@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::error::{Context, Result};
-use crate::report::Reporter;
+use crate::report::{Reporter, words};
 
 const PREFIX: &str = "work-";
 /// What a machine needs beside the work area.
@@ -35,10 +35,10 @@ impl WorkArea {
         let mut area = WorkArea { folder, in_memory: false, _lock: lock };
         if available < need.saturating_add(RESERVE) {
             reporter.note(format!(
-                "working on disk in {}: {} MiB of memory are free, {} MiB would be needed",
+                "working on disk in {}: {} of memory are free, {} would be needed",
                 area.folder.display(),
-                available >> 20,
-                need.saturating_add(RESERVE) >> 20
+                words::bytes(available),
+                words::bytes(need.saturating_add(RESERVE))
             ));
             return Ok(area);
         }

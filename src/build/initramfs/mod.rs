@@ -17,7 +17,7 @@ use std::sync::Arc;
 use self::service::Service;
 use crate::error::{Context, Error, Result};
 use crate::package::root::Root;
-use crate::report::Reporter;
+use crate::report::{Reporter, words};
 use crate::sandbox::{Bind, Job, Sandbox};
 use crate::tree::store::PackWriter;
 use crate::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
@@ -72,7 +72,7 @@ pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<
             let meta = Meta { mtime: epoch, ..Meta::root(0o644) };
             overlay.put(&path, Entry { meta, kind: Kind::File(content), origin: origin.clone() })?;
         }
-        step.finish(format!("{} MiB", size >> 20));
+        step.finish(words::bytes(size));
     }
     Ok(overlay)
 }

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::DiskImage;
 use crate::format::{ext4, fat, gpt};
 use crate::interrupt;
-use crate::report::Reporter;
+use crate::report::{Reporter, words};
 use crate::tree::{Kind as TreeKind, Mtime, TreePath};
 
 /// mke2fs.conf(5)'s default: one inode for 16 KiB.
@@ -27,7 +27,7 @@ pub fn make_all(parts: &[Part<'_>], epoch: i64, reporter: &Reporter) -> Result<V
         let step = reporter.step(format!("file system {}", part.mounted.at));
         match make(part, epoch) {
             Ok(image) => {
-                step.finish(format!("{} entries, {} MiB", part.tree.len(), image.data_size() >> 20));
+                step.finish(format!("{} entries, {}", part.tree.len(), words::bytes(image.data_size())));
                 images.push(image);
             }
             Err(error) if error.kind() == Kind::Space => {

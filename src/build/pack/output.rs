@@ -9,7 +9,7 @@ use crate::api::image_configuration::{Builder, ImageType, QcowCompression};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::DiskImage;
 use crate::format::{qcow2, raw};
-use crate::report::{Reporter, Unit};
+use crate::report::{Reporter, Unit, words};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -74,7 +74,7 @@ impl Output {
         .with_context(context)?;
         file.sync_all().with_context(context)?;
         let size = file.metadata().with_context(context)?;
-        step.finish(format!("{} MiB on disk", std::os::unix::fs::MetadataExt::blocks(&size) / 2048));
+        step.finish(format!("{} on disk", words::bytes(std::os::unix::fs::MetadataExt::blocks(&size) * 512)));
         Ok(())
     }
 }

@@ -36,6 +36,8 @@ pub struct Options {
     pub disk_size: Option<u64>,
     /// A port of this host's loopback address that leads to the machine's ssh.
     pub ssh_port: Option<u16>,
+    /// A machine that we talk to may start again by itself; else that is its end.
+    pub reboots: bool,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             cpus: 2,
             disk_size: None,
             ssh_port: None,
+            reboots: false,
         }
     }
 }
@@ -87,6 +90,7 @@ impl ImageFile {
 pub struct Prepared {
     command: Command,
     scratch: tempfile::TempDir,
+    reboots: bool,
 }
 
 impl Prepared {
@@ -108,7 +112,7 @@ impl Prepared {
         let ovmf = options.firmware.ovmf()?.map(|ovmf| copy_variables(ovmf, scratch.path())).transpose()?;
         let mut command = Command::new("qemu-system-x86_64");
         command.args(arguments(&overlay, &seed_disk, ovmf.as_ref(), options));
-        Ok(Prepared { command, scratch })
+        Ok(Prepared { command, scratch, reboots: options.reboots })
     }
 
     /// Runs the machine with its serial line on the terminal until it ends. `Ctrl-A X` ends it, too.
@@ -123,7 +127,10 @@ impl Prepared {
     /// Starts the machine with its serial line in our hands; `listen` hears everything it says.
     pub fn start(mut self, listen: impl FnMut(&[u8]) + Send + 'static) -> Result<Machine> {
         self.command.args(["-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial"]);
-        self.command.args(["-monitor", "none", "-no-reboot"]);
+        self.command.args(["-monitor", "none"]);
+        if !self.reboots {
+            self.command.arg("-no-reboot");
+        }
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = spawn(&mut self.command)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {

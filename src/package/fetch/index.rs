@@ -19,7 +19,7 @@ use crate::package::lock::LockedRepository;
 use crate::package::release::Release;
 use crate::tree::Digest;
 
-use super::download::{Expected, download, download_small};
+use super::download::{Expected, download, download_small, is_present};
 
 /// A signed index larger than this is refused (Debian's largest are below 2 MiB).
 const RELEASE_LIMIT: u64 = 32 << 20;
@@ -173,23 +173,38 @@ fn read_index(
         return Err(Error::new(Kind::Authenticity, format!("index {path} is said to have {} bytes", expected.size)));
     }
     let file = environment.cache.join("indexes/sha256").join(expected.sha256.to_hex());
+    // Nothing is said of an index that is at hand; every further image of a build finds it so.
+    if !is_present(&file, &expected)? {
+        fetch_index(place, release, path, &expected, &file, environment)?;
+    }
+    let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
+    let limit = release.files.get(plain_path).map_or(INDEX_LIMIT, |(size, _)| (*size).min(INDEX_LIMIT));
+    decompress(&file, form, limit).with_context(|| format!("reading index {path}"))
+}
+
+fn fetch_index(
+    place: &Place,
+    release: &Release,
+    path: &str,
+    expected: &Expected,
+    file: &Path,
+    environment: &Environment,
+) -> Result<()> {
     let plain = place.url(path);
     let folder = plain.rsplit_once('/').map_or("", |(folder, _)| folder);
     let by_hash = format!("{folder}/by-hash/SHA256/{}", expected.sha256);
     let step =
         environment.reporter.step_of(format!("fetch {}", redact(&plain)), expected.size, crate::report::Unit::Bytes);
-    let get = |url: &str| download(&environment.http, url, &expected, &file, &|bytes| step.advance(bytes));
+    let get = |url: &str| download(&environment.http, url, expected, file, &|bytes| step.advance(bytes));
     // By hash first: that file does not change while we look. Some mirrors announce it and do not have it.
-    let fresh = match (release.by_hash, release.by_hash.then(|| get(&by_hash))) {
-        (true, Some(Ok(fresh))) => fresh,
-        (true, Some(Err(error))) if error.kind() == Kind::Network => get(&plain).map_err(|_| error)?,
+    match (release.by_hash, release.by_hash.then(|| get(&by_hash))) {
+        (true, Some(Ok(_))) => {}
+        (true, Some(Err(error))) if error.kind() == Kind::Network => _ = get(&plain).map_err(|_| error)?,
         (true, Some(Err(error))) => return Err(error),
-        _ => get(&plain)?,
-    };
-    step.finish(if fresh { "downloaded" } else { "unchanged" });
-    let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
-    let limit = release.files.get(plain_path).map_or(INDEX_LIMIT, |(size, _)| (*size).min(INDEX_LIMIT));
-    decompress(&file, form, limit).with_context(|| format!("reading index {path}"))
+        _ => _ = get(&plain)?,
+    }
+    step.finish("downloaded");
+    Ok(())
 }
 
 fn decompress(file: &Path, form: Form, limit: u64) -> Result<String> {
