@@ -345,6 +345,8 @@ fn base_set(universe: &Universe<'_>, unapproved: &BTreeSet<String>) -> Vec<Strin
     base
 }
 
+const OF_ARCHIVE: [&str; 7] = ["Filename", "Size", "MD5sum", "SHA1", "SHA256", "SHA512", "Description-md5"];
+
 /// A dpkg status file in which apt's answers of these layers are installed.
 fn status<'a>(layers: impl Iterator<Item = &'a CaseLayer>, texts: &[String]) -> String {
     let wanted: BTreeSet<(&str, &str)> =
@@ -354,7 +356,11 @@ fn status<'a>(layers: impl Iterator<Item = &'a CaseLayer>, texts: &[String]) -> 
     for stanza in texts.iter().flat_map(|text| stanzas(text)) {
         let key = (stanza.get("Package").unwrap_or_default(), stanza.get("Version").unwrap_or_default());
         if wanted.contains(&key) && written.insert(key) {
-            writeln!(status, "{}\nStatus: install ok installed\n", stanza.text()).unwrap();
+            // As dpkg writes it: what belongs to the archive would make apt take it for another build of the version.
+            for (name, value) in stanza.fields().filter(|(name, _)| !OF_ARCHIVE.contains(name)) {
+                writeln!(status, "{name}: {value}").unwrap();
+            }
+            writeln!(status, "Status: install ok installed\n").unwrap();
         }
     }
     assert_eq!(written.len(), wanted.len());

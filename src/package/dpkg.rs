@@ -115,5 +115,5 @@ impl<'a> Scripts<'a> {
 fn failed(what: &str, finished: &Finished) -> Error {
     let lines: Vec<&str> = finished.tail.trim_end().lines().collect();
     let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
-    Error::build(format!("{what} failed: {}; the end of its output:\n  {tail}", finished.status))
+    Error::new(finished.kind(), format!("{what} failed: {}; the end of its output:\n  {tail}", finished.status))
 }

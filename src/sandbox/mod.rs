@@ -12,7 +12,7 @@ pub mod workarea;
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::tree::TreePath;
 
 pub use namespaces::Namespaces;
@@ -50,6 +50,13 @@ pub struct Finished {
     pub status: String,
     /// The last part of standard output and error together, for error messages (at most 64 KiB).
     pub tail: String,
+}
+
+impl Finished {
+    /// What a failure was about: programs say in their output when the disk is full (in English, see [`Job`]).
+    pub fn kind(&self) -> Kind {
+        if self.tail.contains("No space left on device") { Kind::Space } else { Kind::Build }
+    }
 }
 
 pub trait Sandbox: Send + Sync {

@@ -91,8 +91,6 @@ impl Apt {
         format!("deb [arch=amd64 signed-by={keyring}] {address} {suite} {}\n", components.join(" "))
     }
 
-    /// Without caches: apt 2.8 takes what a changed status file has for another build of the same version when it
-    /// merges it into a cache of before.
     fn configuration(&self) -> String {
         let here = &self.seen_as;
         format!(
@@ -100,8 +98,7 @@ impl Apt {
              Dir::State::status \"{here}/status\";\nDir::Log \"{here}\";\nDir::Bin::methods \"/usr/lib/apt/methods\";\n\
              APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Install-Recommends \"false\";\n\
              APT::Get::Always-Include-Phased-Updates \"true\";\nAcquire::Languages \"none\";\n\
-             APT::Sandbox::User \"root\";\nDebug::NoLocking \"true\";\nDir::Cache::pkgcache \"\";\n\
-             Dir::Cache::srcpkgcache \"\";\n"
+             APT::Sandbox::User \"root\";\nDebug::NoLocking \"true\";\n"
         )
     }
 

@@ -74,8 +74,8 @@ pub fn make(
     job.binds.push(Bind { source: scratch.to_owned(), target: TreePath::literal(FOLDER), read_only: false });
     let finished = sandbox.run(root, &job, &mut |_| {}).with_context(context)?;
     if !finished.success {
-        return Err(Error::build(format!("grub-mkimage ended with {}: {}", finished.status, finished.tail.trim()))
-            .add_context(context()));
+        let message = format!("grub-mkimage ended with {}: {}", finished.status, finished.tail.trim());
+        return Err(Error::new(finished.kind(), message).add_context(context()));
     }
     read_result(&scratch.join(format!("{name}.img"))).with_context(context)
 }

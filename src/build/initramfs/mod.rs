@@ -95,8 +95,8 @@ fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<()> {
         );
     }
     if !finished.success {
-        return Err(Error::build(format!("update-initramfs: {}\n{}", finished.status, finished.tail.trim_end())))
-            .with_context(context);
+        let message = format!("update-initramfs: {}\n{}", finished.status, finished.tail.trim_end());
+        return Err(Error::new(finished.kind(), message)).with_context(context);
     }
     Ok(())
 }
@@ -140,7 +140,11 @@ mod tests {
             let version = &job.argv[3];
             assert_eq!(job.environment, [("SOURCE_DATE_EPOCH".to_owned(), "7".to_owned())]);
             if version == "broken" {
-                return Ok(Finished { success: false, status: "exit code 1".into(), tail: "no space\n".into() });
+                return Ok(Finished {
+                    success: false,
+                    status: "exit code 1".into(),
+                    tail: "cat: write error: No space left on device\n".into(),
+                });
             }
             for folder in ["boot", "var/lib/initramfs-tools"] {
                 std::fs::create_dir_all(root.join(folder)).unwrap();
@@ -191,7 +195,9 @@ mod tests {
 
     #[test]
     fn failures_say_what_the_tool_said() {
-        assert!(run(&["broken"]).unwrap_err().to_string().contains("no space"));
+        let full = run(&["broken"]).unwrap_err();
+        assert!(full.to_string().contains("write error"), "{full}");
+        assert_eq!(full.kind(), crate::error::Kind::Space);
         assert!(run(&[]).unwrap_err().hints()[0].contains("linux-image-amd64"));
     }
 }
