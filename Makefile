@@ -49,8 +49,8 @@ cut_image_iso:
 cut_image_%:
 	@echo "IMAGE_TYPE=$* is unknown; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
 
-test: setup_test setup ## Run all tests
-	$(CARGO) test --locked
+test: setup_test setup ## Run all tests, and say at the end what could not be tested here
+	@tools/test
 
 test-trees: setup_test setup ## A hundred large random trees through every writer and reader (minutes)
 	TREES=$(or $(TREES),100) $(CARGO) test --release --locked --test trees -- --nocapture

@@ -18,7 +18,7 @@ impl Stage {
             std::fs::create_dir(stage.path(folder)).unwrap();
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for script in ["as-builder", "rust-path", "setup"] {
+        for script in ["as-builder", "rust-path", "setup", "test"] {
             std::fs::copy(root.join("tools").join(script), stage.path("tools").join(script)).unwrap();
         }
         std::fs::write(stage.path("Cargo.toml"), "rust-version = \"9.5\"\n").unwrap();
@@ -145,6 +145,24 @@ fn an_old_compiler_that_comes_first_is_passed_over() {
     }
     let found = String::from_utf8(stage.run("rust-path", &[]).stdout).unwrap();
     assert_eq!(Path::new(found.trim_end()), stage.path("home/.cargo/bin"));
+}
+
+#[test]
+fn what_was_not_tested_is_said_at_the_end_and_a_failure_stays_one() {
+    for (code, success) in [(0, true), (101, false)] {
+        let stage = Stage::new();
+        stage.program("rustc", "echo rustc 9.9.0\n");
+        stage.program(
+            "cargo",
+            &format!("echo \"$@\"\necho 'skipped: needs root'\necho 'skipped: needs root'\nexit {code}\n"),
+        );
+        let output = stage.run("test", &["--test", "one"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.success(), success);
+        assert!(text.starts_with("test --locked --test one -- --show-output\n"), "{text}");
+        let last = text.lines().last().unwrap();
+        assert_eq!(last.split_whitespace().collect::<Vec<_>>(), ["2", "needs", "root"], "{text}");
+    }
 }
 
 #[test]
