@@ -78,49 +78,49 @@ struct Maker {
 }
 
 pub fn tree(seed: u64, scale: Scale) -> Tree {
-    let mut root = Tree::new();
-    let mut maker = {
-        let mut random = Random::new(seed);
-        if let Some(entry) = root.get_mut(&TreePath::root()) {
-            entry.meta.mode = *random.one_of(&[0o755, 0o700, 0o1777]);
-        }
-        let folders = vec![TreePath::root()];
-        Maker { random, tree: root, folders, files: Vec::new(), next: 0, full: scale == Scale::Full }
-    };
     let theme = (seed % THEMES.len() as u64) as usize;
-    for (index, plenty) in (0..THEMES.len()).map(|index| (index, index == theme)) {
-        match index {
-            0 => maker.deep(if plenty { 120 } else { 6 }),
-            1 => maker.wide(if !plenty {
-                30
-            } else if maker.full {
-                50_000
-            } else {
-                4000
-            }),
-            2 => maker.attributes(if plenty { 60 } else { 3 }),
-            3 => maker.links(if plenty { 100 } else { 3 }),
-            4 if plenty => maker.sparse(if maker.full { 8 << 30 } else { 48 << 20 }),
-            4 => maker.sparse(3 << 20),
-            5 => maker.odd_names(if plenty { 3000 } else { 20 }),
-            6 => maker.devices(if plenty { 300 } else { 6 }),
-            7 => maker.owners(if plenty { 300 } else { 6 }),
-            8 => maker.times(if plenty { 300 } else { 6 }),
-            9 => maker.symlinks(if plenty { 400 } else { 5 }),
-            10 => maker.small(if plenty { 3000 } else { 60 }),
-            _ => maker.large(if !plenty {
-                1
-            } else if maker.full {
-                200
-            } else {
-                40
-            }),
-        }
-    }
+    let mut maker = Maker::new(seed, scale == Scale::Full);
+    (0..THEMES.len()).for_each(|index| maker.add(index, index == theme));
+    maker.tree
+}
+
+/// Everything in plenty, with 50,000 names in one folder and no more than some 100 MiB of bytes.
+pub fn everything(seed: u64) -> Tree {
+    let mut maker = Maker::new(seed, false);
+    (0..THEMES.len()).for_each(|index| maker.add(index, true));
+    maker.wide(50_000);
     maker.tree
 }
 
 impl Maker {
+    fn new(seed: u64, full: bool) -> Maker {
+        let (mut random, mut tree) = (Random::new(seed), Tree::new());
+        if let Some(entry) = tree.get_mut(&TreePath::root()) {
+            entry.meta.mode = *random.one_of(&[0o755, 0o700, 0o1777]);
+        }
+        Maker { random, tree, folders: vec![TreePath::root()], files: Vec::new(), next: 0, full }
+    }
+
+    fn add(&mut self, theme: usize, plenty: bool) {
+        match theme {
+            0 => self.deep(if plenty { 120 } else { 6 }),
+            1 if plenty => self.wide(if self.full { 50_000 } else { 4000 }),
+            1 => self.wide(30),
+            2 => self.attributes(if plenty { 60 } else { 3 }),
+            3 => self.links(if plenty { 100 } else { 3 }),
+            4 if plenty => self.sparse(if self.full { 8 << 30 } else { 48 << 20 }),
+            4 => self.sparse(3 << 20),
+            5 => self.odd_names(if plenty { 3000 } else { 20 }),
+            6 => self.devices(if plenty { 300 } else { 6 }),
+            7 => self.owners(if plenty { 300 } else { 6 }),
+            8 => self.times(if plenty { 300 } else { 6 }),
+            9 => self.symlinks(if plenty { 400 } else { 5 }),
+            10 => self.small(if plenty { 3000 } else { 60 }),
+            _ if plenty => self.large(if self.full { 200 } else { 40 }),
+            _ => self.large(1),
+        }
+    }
+
     fn meta(&mut self) -> Meta {
         let random = &mut self.random;
         let mtime = Mtime {
