@@ -23,7 +23,13 @@ fn short(bytes: &[u8]) -> String {
 
 fn line(path: &TreePath, meta: &Meta, what: &str) -> String {
     let Mtime { seconds, nanoseconds } = meta.mtime;
-    let mut out = format!("{} {:o} {} {} {seconds}.{nanoseconds:09} {what}", escape(path.as_bytes()), meta.mode, meta.uid, meta.gid);
+    let mut out = format!(
+        "{} {:o} {} {} {seconds}.{nanoseconds:09} {what}",
+        escape(path.as_bytes()),
+        meta.mode,
+        meta.uid,
+        meta.gid
+    );
     for (name, value) in &meta.xattrs {
         out += &format!(" {}={}", escape(name), short(value));
     }

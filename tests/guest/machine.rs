@@ -126,8 +126,7 @@ fn initramfs(kernel: &Kernel) -> Vec<u8> {
 /// cpio(5), "New ASCII Format".
 fn member(archive: &mut Vec<u8>, name: &str, mode: u32, device: (u32, u32), bytes: &[u8]) {
     let inode = archive.len() as u32;
-    let fields =
-        [inode, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, device.0, device.1, name.len() as u32 + 1, 0];
+    let fields = [inode, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, device.0, device.1, name.len() as u32 + 1, 0];
     archive.extend(b"070701");
     fields.iter().for_each(|field| archive.extend(format!("{field:08X}").bytes()));
     archive.extend(name.bytes().chain([0]));

@@ -44,7 +44,7 @@ const LOST_FOUND_BLOCKS: u64 = 4;
 /// How generous zones are with slack, if there is room: as `zones::Zones::spread` has it.
 const INODE_SLACK: u32 = 2;
 const META_SLACK: u32 = 2;
-const DATA_SLACK: u32 = 4;
+const DATA_SLACK: u32 = 2;
 
 /// Lays out a file system. Too small is [`ErrorKind::Space`], with the bytes required and available.
 pub fn layout(tree: &Tree, options: &Options) -> Result<Plan> {
