@@ -69,8 +69,8 @@ impl StepName {
             StepName::Initramfs => 1,
             StepName::Osconfig => 1,
             StepName::Seal => 1,
-            // 2: ext4 written by our own code.
-            StepName::Pack => 2,
+            // 2: ext4 written by our own code. 3: its zones, and holes in sparse files.
+            StepName::Pack => 3,
         }
     }
 }

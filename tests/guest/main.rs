@@ -56,7 +56,7 @@ fn any_image(folder: &Path) -> PathBuf {
     images.into_iter().next().expect("there is an image in the folder")
 }
 
-fn options(size: u64, ea_inode: bool) -> ext4::Options {
+fn options(size: u64) -> ext4::Options {
     ext4::Options {
         size,
         uuid: Uuid::from_u128(0xF00D),
@@ -66,7 +66,7 @@ fn options(size: u64, ea_inode: bool) -> ext4::Options {
         bytes_per_inode: 16384,
         inodes: None,
         reserved_percent: 5,
-        features: ext4::Features { metadata_csum_seed: false, ea_inode },
+        features: ext4::Features { metadata_csum_seed: false, ea_inode: true },
     }
 }
 
@@ -88,7 +88,7 @@ fn assert_listed(said: &str, tree: &Tree) {
 fn sees(kernel: &machine::Kernel) {
     let folder = tempfile::tempdir().unwrap();
     let tree = trees::everything(1);
-    let disk = ext4::make(&tree, &options(3 << 30, true)).unwrap();
+    let disk = ext4::make(&tree, &options(3 << 30)).unwrap();
     let path = folder.path().join("disk.qcow2");
     let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
     qcow2::write(&disk, &file, &qcow2::Options::default(), &|_| ()).unwrap();
@@ -101,7 +101,7 @@ fn grows(kernel: &machine::Kernel) {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let tree = trees::tree(10, trees::Scale::Small);
-    let disk = ext4::make(&tree, &options(2 << 30, false)).unwrap();
+    let disk = ext4::make(&tree, &options(2 << 30)).unwrap();
     raw::write(&disk, &std::fs::File::create(at.join("small.raw")).unwrap(), &|_| ()).unwrap();
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "small.raw", "disk.qcow2", "2T"], at);
     let said = machine::run(kernel, &at.join("disk.qcow2"), "grow", at);

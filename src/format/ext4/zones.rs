@@ -118,13 +118,16 @@ impl Zones {
             Part::Zone(zone) => zones[*zone],
         };
         for (place, parts) in self.zones.iter().enumerate().rev() {
-            let sum = parts.iter().map(|part| size(part, &zones)).sum();
-            zones[place] = if parts.len() > 1 { padded(sum, slack) } else { sum };
+            let sizes = || parts.iter().map(|part| size(part, &zones));
+            let sum = sizes().fold(0, u64::saturating_add);
+            // A part that is nearly all of the zone has slack enough; else slack would pile up in deep folders.
+            let largest = sizes().max().unwrap_or(0);
+            zones[place] = if largest < sum - sum / 8 { padded(sum, slack) } else { sum };
         }
         let mut starts = vec![0; sizes.len()];
         let mut zone_starts = vec![0; self.zones.len()];
         for (place, parts) in self.zones.iter().enumerate() {
-            let mut at = zone_starts[place];
+            let mut at: u64 = zone_starts[place];
             // What grows out of its slack must not move anything much larger.
             let mut ordered: Vec<(&Part, u64)> = parts.iter().map(|part| (part, size(part, &zones))).collect();
             ordered.sort_by_key(|(_, size)| std::cmp::Reverse(size.max(&1).ilog2()));
@@ -133,7 +136,7 @@ impl Zones {
                     Part::Node(node) => starts[*node] = at,
                     Part::Zone(zone) => zone_starts[*zone] = at,
                 }
-                at += size;
+                at = at.saturating_add(size);
             }
         }
         Row { starts, length: zones.first().copied().unwrap_or(0) }
@@ -152,7 +155,9 @@ fn padded(size: u64, slack: Option<u32>) -> u64 {
     match slack {
         Some(slack) if size > 0 => {
             let slack = if size < SMALL { slack + 2 } else { slack };
-            size.next_multiple_of(1 << size.ilog2().saturating_sub(slack))
+            let part = 1 << size.ilog2().saturating_sub(slack);
+            // What does not fit into a number does not fit on a disk.
+            size.checked_next_multiple_of(part).unwrap_or(u64::MAX)
         }
         _ => size,
     }
@@ -184,6 +189,13 @@ mod tests {
         ends.sort();
         assert!(ends.windows(2).all(|pair| pair[0].1 <= pair[1].0) && ends.last().unwrap().1 <= row.length);
         nodes.iter().zip(row.starts).map(|(node, start)| (node.path.clone(), start)).collect()
+    }
+
+    #[test]
+    fn slack_does_not_pile_up() {
+        let deep: Vec<String> = (1..300).map(|depth| format!("{}f", "d/".repeat(depth))).collect();
+        let length = starts(&deep, 100).iter().map(|(_, start)| *start).max();
+        assert!(length.is_some_and(|length| length < 4 * 600 * 100), "{length:?}");
     }
 
     #[test]
