@@ -5,6 +5,9 @@ WORKDIR    ?= config
 OUTPUT_DIR ?= out
 BUNDLES    ?= $(notdir $(wildcard $(WORKDIR)/qcow-bundle/*))
 BUILD_FLAGS ?=
+# LOCKED=1 insists on the lock files beside the bundles.
+LOCKED     ?=
+LOCK_FLAGS ?=
 PROXY      ?=
 NO_PROXY   ?=
 
@@ -41,7 +44,11 @@ cut_image: cut_image_$(IMAGE_TYPE) ## Build the images that WORKDIR describes: m
 
 .PHONY: cut_image_qcow cut_image_iso
 cut_image_qcow: build
-	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(BUILD_FLAGS)
+	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
+
+.PHONY: lock
+lock: build ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
+	"$(IMAGEBUILDER)" lock --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) $(LOCK_FLAGS)
 
 cut_image_iso:
 	@echo "IMAGE_TYPE=iso cannot be built yet; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use imagebuilder::api::release::RELEASES;
+use imagebuilder::package::lock::asked::Asked;
 use imagebuilder::package::lock::{Lock, LockedLayer, LockedPackage};
 use imagebuilder::plan::{self, Intent, LockedPlan, StepName};
 use imagebuilder::tree::Digest;
@@ -41,12 +42,15 @@ fn lock(intent: &Intent) -> Lock {
             .collect(),
         manual: Vec::new(),
     };
-    Lock {
+    let mut lock = Lock {
         architecture: request.architecture.clone(),
+        asked: Asked::of(&request),
         layers: request.layers.iter().map(layer).collect(),
         epoch: Some(1_700_000_000),
         ..Lock::default()
-    }
+    };
+    plan::locked::complete(&mut lock, intent);
+    lock
 }
 
 fn compare_with_golden(path: &Path, actual: &str) {

@@ -7,6 +7,7 @@ mod decompress;
 pub mod evidence;
 pub mod initramfs;
 pub mod pack;
+pub mod prepare;
 pub mod publish;
 pub mod rootfs;
 pub mod run;
@@ -14,4 +15,5 @@ pub mod toolstree;
 pub mod verify;
 
 pub use crate::plan::meta;
+pub use prepare::Locking;
 pub use run::{Built, Options, run};

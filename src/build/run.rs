@@ -3,22 +3,21 @@
 //! Owns: [`run`] and the order of the steps. Everything that can fail on input or network comes first, for all images,
 //! before the first byte is built. The caller has entered its user namespace (`sandbox::userns::enter`).
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
+use super::prepare::{Locking, Prepared, prepare};
 use super::publish::{FileSet, Staging};
-use super::toolstree::{self, Program, Source, Tools};
-use super::{clock, initramfs, rootfs, verify};
+use super::toolstree::{self, Tools};
+use super::{initramfs, rootfs, verify};
 use crate::api::image_configuration::{ImageType, QcowCompression};
-use crate::boot::{self, Identity, Layout};
+use crate::boot;
 use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
 use crate::osconfig::{self, Facts};
-use crate::package::lock::{Lock, newest_build_time};
-use crate::package::{self, fetch, keyring};
-use crate::plan::{self, Compression, Intent, LockedPlan, StepName};
+use crate::package::{self, lock::Lock};
+use crate::plan::{Compression, Intent, StepName};
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
 use crate::tree::host::Folder;
@@ -31,6 +30,8 @@ pub struct Options<'a> {
     pub environment: package::Environment,
     /// `SOURCE_DATE_EPOCH` as the user set it, for the lock.
     pub epoch: Option<i64>,
+    /// Where the lock comes from.
+    pub locking: Locking,
     /// Wins over what the documents say; `out` when neither says anything.
     pub output_folder: Option<PathBuf>,
     pub sandbox: &'a dyn Sandbox,
@@ -51,18 +52,6 @@ pub struct Built {
     pub packages: usize,
     /// Files, folders and links in the image.
     pub entries: usize,
-}
-
-/// An Intent with its packages resolved and at hand.
-struct Prepared<'a> {
-    intent: &'a Intent,
-    lock: Lock,
-    plan: LockedPlan,
-    layout: Layout,
-    /// In the order of `lock.packages()`.
-    debs: Vec<PathBuf>,
-    /// What checks the finished image, when that is asked for.
-    tools: Option<(Source, Lock)>,
 }
 
 /// Builds all images; they share downloads, layers and the work area.
@@ -90,33 +79,6 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
                 .with_context(|| format!("building image `{}`", one.intent.image))
         })
         .collect()
-}
-
-fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>> {
-    let environment = &options.environment;
-    for finding in &intent.warnings {
-        environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
-    }
-    let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
-    let layout = Layout::new(&intent.params.storage, &identity)?;
-    let request = intent.package_request();
-    let mut lock = package::lock::resolve(&request, environment)?;
-    plan::locked::complete(&mut lock, intent);
-    let packages: Vec<_> = lock.packages().cloned().collect();
-    let debs = fetch::fetch_all(&packages, &lock.repositories_at(&request), environment)?;
-    lock.ask_epoch(options.epoch)?;
-    lock.settle_epoch(&debs)?;
-    clock::check(environment.now, lock.epoch.into_iter().chain([newest_build_time(&debs)?]))?;
-    let plan = LockedPlan::new(intent, &lock)?;
-    let tools = match options.verify {
-        true => {
-            let source = Source::of(intent);
-            let lock = toolstree::lock(&source, &Program::ALL, environment)?;
-            Some((source, lock))
-        }
-        false => None,
-    };
-    Ok(Prepared { intent, lock, plan, layout, debs, tools })
 }
 
 /// The tree of the programs that check the image.
@@ -150,8 +112,7 @@ fn build(
     let epoch = Mtime { seconds: one.plan.epoch, nanoseconds: 0 };
     let mut tree = root_file_system(one, options, store, folder, work)?;
     let origin = |path: &[&str]| intent.origin(path);
-    let keyrings = keyring_files(intent)?;
-    let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &keyrings };
+    let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
     add_initramfs(one, options, store, folder, &mut tree, &facts)?;
 
     let step = reporter.step(format!("osconfig {}", intent.image));
@@ -224,17 +185,6 @@ fn add_initramfs(
         }
     };
     initramfs::install(tree, &overlay)
-}
-
-/// The keyrings that repositories name by path, for the image's own sources.
-fn keyring_files(intent: &Intent) -> Result<BTreeMap<String, Vec<u8>>> {
-    let paths = intent.params.distribution.repositories.values().map(|repository| &repository.keyring);
-    let mut files = BTreeMap::new();
-    for path in paths.filter(|path| path.starts_with('/')) {
-        let bytes = keyring::read_file(Path::new(path)).with_context(|| format!("reading keyring {path}"))?;
-        files.insert(path.clone(), bytes);
-    }
-    Ok(files)
 }
 
 /// Packs every output and publishes the set.

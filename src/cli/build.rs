@@ -6,41 +6,32 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::documents::{Documents, LockArgs};
 use super::{Globals, epoch, output};
-use crate::api::release::RELEASES;
 use crate::build::{self, Built};
-use crate::compat;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::package::Environment;
 use crate::package::http::{Client, Patience, Proxies};
-use crate::plan::{self, Intent};
+use crate::plan::Intent;
 use crate::report::{Reporter, Timing, usage, words};
 use crate::sandbox::{Namespaces, userns};
 
 /// Build images: from a folder of documents, or from upstream's variable files
 ///
 /// The image and the files beside it (checksums, output metadata, lock, origins) appear in the output folder complete
-/// or not at all. What was done before is taken from the cache. No privileges are needed where user namespaces are
+/// or not at all. Packages are those of `<name>.lock.yaml` beside the documents where `imagebuilder lock` has made one,
+/// else the newest. What was done before is taken from the cache. No privileges are needed where user namespaces are
 /// usable (`imagebuilder doctor` tells).
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   imagebuilder build manifests/site/example/target/control-plane/image
+  imagebuilder build --locked manifests/site/example/target/control-plane/image
   imagebuilder build --config config                                     all bundles, Debian 12
   imagebuilder build --config config --bundle data-plane --distro debian_trixie --output-dir /srv/images")]
 pub struct Args {
-    /// An entry point: a kustomization folder that renders an AirshipImage
-    #[arg(required_unless_present = "config")]
-    pub dir: Option<PathBuf>,
-    /// A folder with upstream's variable files (`rootfs/`, `qcow-bundle/<name>/`), instead of DIR
-    #[arg(long, value_name = "WORKDIR", conflicts_with = "dir")]
-    pub config: Option<PathBuf>,
-    /// With `--config`: only this bundle; can be repeated [default: all]
-    #[arg(long, value_name = "NAME", requires = "config")]
-    pub bundle: Vec<String>,
-    /// With `--config`: the release to build
-    #[arg(long, value_name = "NAME", requires = "config", default_value = RELEASES[0].distro)]
-    pub distro: String,
+    #[command(flatten)]
+    pub documents: Documents,
     #[command(flatten)]
     pub choices: Choices,
 }
@@ -48,6 +39,8 @@ pub struct Args {
 /// How to build, whatever the documents say; also of `phase run`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Choices {
+    #[command(flatten)]
+    pub lock: LockArgs,
     /// Check the finished image with independent programs (see `verify`) before it is published
     #[arg(long)]
     pub verify: bool,
@@ -57,17 +50,7 @@ pub struct Choices {
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
-    let intents = match (&args.dir, &args.config) {
-        (Some(dir), _) => vec![plan::load_entry_point(dir)?],
-        (None, Some(workdir)) => {
-            let bundles = if args.bundle.is_empty() { compat::bundles(workdir)? } else { args.bundle.clone() };
-            let load = |bundle: &String| plan::load_bundle(workdir, bundle, &args.distro);
-            bundles.iter().map(load).collect::<Result<_>>()?
-        }
-        // clap asks for one of the two.
-        (None, None) => return Err(Error::new(Kind::Usage, "nothing to build: no folder given")),
-    };
-    build(&intents, &args.choices, globals)
+    build(&args.documents.load()?, &args.choices, globals)
 }
 
 /// Builds and prints the summary. No thread may run yet: the process enters its user namespace here.
@@ -81,6 +64,7 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
     let options = build::Options {
         environment,
         epoch,
+        locking: choices.lock.locking(),
         output_folder: globals.output_dir.clone(),
         sandbox: &Namespaces::new(),
         verify: choices.verify,

@@ -9,10 +9,12 @@ mod build;
 mod completion;
 mod diff;
 mod doctor;
+mod documents;
 mod epoch;
 pub mod failure;
 mod host;
 mod inspect;
+mod lock;
 pub mod output;
 mod phase;
 mod render;
@@ -83,6 +85,7 @@ pub enum Verb {
     Render(render::Args),
     Phase(phase::Args),
     Build(build::Args),
+    Lock(lock::Args),
     Boot(boot::Args),
     Inspect(inspect::Args),
     Diff(diff::Args),
@@ -157,6 +160,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Render(args) => render::run(args),
         Verb::Phase(args) => phase::run(args, globals),
         Verb::Build(args) => build::run(args, globals),
+        Verb::Lock(args) => lock::run(args, globals),
         Verb::Boot(args) => boot::run(args, globals),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Diff(args) => diff::run(args),

@@ -49,6 +49,7 @@ pub struct ListArgs {
 #[command(after_long_help = "\
 Examples:
   imagebuilder phase run build-qcow-control-plane
+  imagebuilder phase run build-qcow-control-plane --locked
   imagebuilder phase run build-qcow-data-plane --site manifests/site/example --output-dir /srv/images")]
 pub struct RunArgs {
     /// Name of the phase, as `phase list` shows it

@@ -26,7 +26,7 @@ use crate::document::{Node, suggestion};
 use crate::error::{Context, Error, Kind, Result};
 
 /// The folder below a workdir that holds one folder per image.
-const BUNDLE: &str = "qcow-bundle";
+pub const BUNDLE: &str = "qcow-bundle";
 
 /// Every variable: the file it is given in, its name, and what becomes of it.
 pub fn reference() -> Vec<(&'static str, &'static str, &'static str)> {

@@ -187,6 +187,16 @@ impl<'a> Universe<'a> {
         &self.alternatives[group.alternatives.start as usize..group.alternatives.end as usize]
     }
 
+    /// Makes this version of a package its candidate, as an apt pin above 1000 does.
+    pub fn prefer(&mut self, version: VersionId) {
+        self.versions[version as usize].pin = i32::MAX;
+    }
+
+    /// Priorities come from the archive (its overrides); what a package says itself may be older.
+    pub fn set_priority(&mut self, version: VersionId, priority: Priority) {
+        self.versions[version as usize].priority = priority;
+    }
+
     fn add(&mut self, index: &Index<'a>, stanza: Stanza<'a>) -> Result<()> {
         let fields = Fields::read(stanza);
         let name = fields.package;

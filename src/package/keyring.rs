@@ -116,12 +116,18 @@ impl Keyring {
 
     /// The signed text of a clear-signed message, if at least one key of this ring made a good signature over it.
     pub fn verify(&self, message: &str, now: i64) -> Result<Verified> {
+        self.verify_as_of(message, now, now)
+    }
+
+    /// The same for a text of the past: what has expired since then counts. What is from the future, as of now, never
+    /// does.
+    pub fn verify_as_of(&self, message: &str, then: i64, now: i64) -> Result<Verified> {
         let (message, _) = CleartextSignedMessage::from_string(message)
             .map_err(|error| Error::new(Kind::Authenticity, format!("not a clear-signed text: {error}")))?;
         let text = message.signed_text();
         let mut reasons: Vec<String> = Vec::new();
         for signature in message.signatures() {
-            match self.check(signature, text.as_bytes(), now) {
+            match self.check(signature, text.as_bytes(), then, now) {
                 Ok(signed_by) => return Ok(Verified { text: text.replace("\r\n", "\n"), signed_by }),
                 Err(reason) => {
                     if !reasons.contains(&reason) {
@@ -141,8 +147,8 @@ impl Keyring {
     }
 
     /// The fingerprint of the key that made the signature, or why it does not count.
-    fn check(&self, signature: &Signature, text: &[u8], now: i64) -> Result<String, String> {
-        check_form(signature, now)?;
+    fn check(&self, signature: &Signature, text: &[u8], then: i64, now: i64) -> Result<String, String> {
+        check_form(signature, then, now)?;
         let mut reason = format!("signed by {}, which is not in it", issuer(signature));
         for key in &self.keys {
             let primary = &key.primary_key;
@@ -152,7 +158,7 @@ impl Keyring {
                     reason = format!("the text does not match the signature of {name} ({error})");
                     continue;
                 }
-                return usable_primary(key, now).map(|()| name);
+                return usable_primary(key, then).map(|()| name);
             }
             for subkey in key.public_subkeys.iter().filter(|subkey| issued_by(signature, &subkey.key)) {
                 let name = fingerprint(&subkey.key);
@@ -160,8 +166,8 @@ impl Keyring {
                     reason = format!("the text does not match the signature of {name} ({error})");
                     continue;
                 }
-                usable_owner(key, now)?;
-                return usable_subkey(key, subkey, now).map(|()| name);
+                usable_owner(key, then)?;
+                return usable_subkey(key, subkey, then).map(|()| name);
             }
         }
         Err(reason)
@@ -169,7 +175,7 @@ impl Keyring {
 }
 
 /// Kind, strength and age of a signature over data.
-fn check_form(signature: &Signature, now: i64) -> Result<(), String> {
+fn check_form(signature: &Signature, then: i64, now: i64) -> Result<(), String> {
     if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
         return Err("a signature of another kind than over a text".to_owned());
     }
@@ -181,7 +187,7 @@ fn check_form(signature: &Signature, now: i64) -> Result<(), String> {
         return Err("a signature from the future: check the clock of this machine".to_owned());
     }
     match signature.signature_expiration_time().map(|life| life.num_seconds()) {
-        Some(life) if life > 0 && created.saturating_add(life) < now => Err("the signature has expired".to_owned()),
+        Some(life) if life > 0 && created.saturating_add(life) < then => Err("the signature has expired".to_owned()),
         _ => Ok(()),
     }
 }

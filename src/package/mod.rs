@@ -19,6 +19,7 @@ pub mod relation;
 pub mod release;
 pub mod resolve;
 pub mod root;
+pub mod snapshot;
 pub mod tar;
 pub mod unpack;
 pub mod version;

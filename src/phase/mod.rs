@@ -138,7 +138,7 @@ pub fn load(site: &Site, name: &str) -> Result<Intent> {
     }
     let loading = || format!("loading phase `{name}`");
     let rendered = kustomize::build(&folder, &kustomize::Options::default()).with_context(loading)?;
-    plan::from_documents(&rendered, Some(executor)).with_context(loading)
+    Ok(plan::from_documents(&rendered, Some(executor)).with_context(loading)?.locked_in(&folder, None))
 }
 
 /// Every Phase of ours, typed, with its document.

@@ -2,7 +2,7 @@
 //!
 //! Owns: [`Intent`], [`Output`], what of it is secret, and the package request made of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
@@ -37,6 +37,9 @@ pub struct Intent {
     /// The host half of `container.volume`: where files go unless the command line says otherwise.
     #[serde(skip)]
     pub output_folder: Option<PathBuf>,
+    /// Where the lock of these documents lies, whether or not it is there (`<name>.lock.yaml` beside the entry point).
+    #[serde(skip)]
+    pub lock_path: Option<PathBuf>,
     /// What the checks noticed and let pass.
     #[serde(skip)]
     pub warnings: Vec<Finding>,
@@ -115,6 +118,20 @@ impl Intent {
     pub fn origin(&self, path: &[&str]) -> Option<String> {
         let params = self.document.at(&["spec", "params"])?;
         (1..=path.len()).rev().find_map(|length| params.at(&path[..length])).map(|node| node.origin.at.to_string())
+    }
+
+    /// The same, but only for a value that the documents have.
+    pub fn exact_origin(&self, path: &[&str]) -> Option<String> {
+        Some(self.document.at(&["spec", "params"])?.at(path)?.origin.at.to_string())
+    }
+
+    /// Says beside which folder's documents the lock lies. Bundles that are built for several releases have one lock a
+    /// release, which `variant` tells apart.
+    #[must_use]
+    pub fn locked_in(mut self, folder: &Path, variant: Option<&str>) -> Self {
+        let variant = variant.map(|name| format!(".{name}")).unwrap_or_default();
+        self.lock_path = Some(folder.join(format!("{}{variant}.lock.yaml", self.image)));
+        self
     }
 
     /// Adds to an error about a setting ([`Error::subject`]) where that setting was written. Other errors come back

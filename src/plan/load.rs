@@ -19,7 +19,7 @@ use crate::kustomize;
 pub fn load_entry_point(folder: &Path) -> Result<Intent> {
     let context = || format!("loading {}", folder.display());
     let documents = kustomize::build(folder, &kustomize::Options::default()).with_context(context)?;
-    from_documents(&documents, None).with_context(context)
+    Ok(from_documents(&documents, None).with_context(context)?.locked_in(folder, None))
 }
 
 /// The same for one image of a folder with upstream's variable files: `<workdir>/qcow-bundle/<bundle>`, on the
@@ -27,7 +27,8 @@ pub fn load_entry_point(folder: &Path) -> Result<Intent> {
 pub fn load_bundle(workdir: &Path, bundle: &str, distro: &str) -> Result<Intent> {
     let context = || format!("loading bundle `{bundle}` of {}", workdir.display());
     let documents = compat::documents(workdir, bundle, distro).with_context(context)?;
-    from_documents(&documents, None).with_context(context)
+    let intent = from_documents(&documents, None).with_context(context)?;
+    Ok(intent.locked_in(&workdir.join(compat::BUNDLE).join(bundle), Some(distro)))
 }
 
 /// Rendered documents, and the document that says what to produce if it is not among them.
@@ -59,6 +60,7 @@ pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Int
         outputs,
         output_metadata_file_name: builder.and_then(|builder| builder.output_metadata_file_name.clone()),
         output_folder: outputs::output_folder(&image, document, executor)?,
+        lock_path: None,
         warnings,
         document: document.clone(),
     })

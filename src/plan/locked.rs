@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
+use super::drift;
 use super::intent::{self, Intent};
 use super::meta;
 use crate::api::Params;
@@ -125,7 +126,7 @@ pub struct LockedPlan {
 impl LockedPlan {
     /// The lock must have been made for this Intent ([`Intent::package_request`]) and know its epoch.
     pub fn new(intent: &Intent, lock: &Lock) -> Result<LockedPlan> {
-        check_lock(intent, lock)?;
+        drift::check(intent, lock)?;
         let epoch = lock.epoch.ok_or_else(|| Error::build("the lock does not say its epoch yet"))?;
         let mut steps: Vec<Step> = Vec::new();
         let mut below = None;
@@ -221,33 +222,6 @@ fn metadata(intent: &Intent, lock: &Lock, epoch: i64) -> Result<Vec<u8>> {
         lock: &lock.hashed_text(),
         redacted: &redacted,
     })
-}
-
-fn check_lock(intent: &Intent, lock: &Lock) -> Result<()> {
-    let drift = |message: String| {
-        Error::new(crate::error::Kind::Drift, message)
-            .hint("the lock was made for other documents: resolve the packages again")
-    };
-    let architecture = intent.params.distribution.architecture();
-    if lock.architecture != architecture {
-        return Err(drift(format!("the lock is for architecture `{}`, not `{architecture}`", lock.architecture)));
-    }
-    for (name, wanted) in &intent.params.software.packages {
-        let locked = lock.packages().find(|locked| locked.name == *name);
-        match (locked, &wanted.version) {
-            (None, _) => return Err(drift(format!("package `{name}` is not in the lock"))),
-            (Some(locked), Some(version)) if locked.version != *version => {
-                return Err(drift(format!("the lock has {name} {}, the documents ask for {version}", locked.version)));
-            }
-            _ => {}
-        }
-    }
-    for name in intent.params.software.unapproved_packages.keys() {
-        if lock.packages().any(|locked| locked.name == *name) {
-            return Err(drift(format!("package `{name}` is in the lock, the documents do not approve of it")));
-        }
-    }
-    Ok(())
 }
 
 fn push(steps: &mut Vec<Step>, name: StepName, inputs: BTreeMap<&'static str, String>) -> Digest {

@@ -3,9 +3,10 @@
 //!
 //! Owns: the way from rendered documents to an Intent ([`load_entry_point`], [`load_bundle`], [`from_documents`]) and
 //! from Intent and Lock to a LockedPlan ([`LockedPlan::new`]). Pure: reads documents, never the network, the clock or
-//! the environment. [`meta`] is what an image says about itself. May use compat, check, api, kustomize, document, and the
+//! the environment. [`drift`] compares a lock with the documents. [`meta`] is what an image says about itself. May use compat, check, api, kustomize, document, and the
 //! types of `package::lock`.
 
+pub mod drift;
 pub mod intent;
 mod load;
 pub mod locked;

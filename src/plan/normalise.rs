@@ -3,9 +3,9 @@
 //! Owns: what `drivers` means in packages, and which defaults are written out.
 
 use crate::api::Params;
-use crate::api::params::Drivers;
 use crate::api::params::distribution::Empty;
 use crate::api::params::software::{Layer, Package, State};
+use crate::api::params::{Distribution, Drivers};
 
 /// Non-free firmware for network and storage adapters, by release.
 const FIRMWARE: &[(&str, &[&str])] = &[
@@ -51,11 +51,28 @@ const DEBIAN_KEYRING: &str = "debian-archive";
 
 pub(super) fn normalise(params: &mut Params) {
     drivers(params);
+    snapshots(&mut params.distribution);
     let software = &mut params.software;
     software.packages.retain(|_, package| package.state == State::Present);
     let architecture = params.distribution.architecture().to_owned();
     params.distribution.architecture = Some(architecture);
     params.storage.partitions = params.storage.effective_partitions();
+}
+
+/// Every repository says for itself which snapshot it is taken from.
+fn snapshots(distribution: &mut Distribution) {
+    let common = distribution.snapshot.take();
+    for repository in distribution.repositories.values_mut() {
+        repository.snapshot = match repository.snapshot.take() {
+            None => common.clone(),
+            Some(word) if word == "none" => None,
+            own => own,
+        };
+        if repository.snapshot.is_none() {
+            // It would only say where a snapshot could be.
+            repository.snapshot_source = None;
+        }
+    }
 }
 
 fn drivers(params: &mut Params) {
@@ -128,6 +145,20 @@ mod tests {
         assert!(params.software.packages.is_empty());
         assert_eq!(params.storage.partitions.len(), 4);
         assert_eq!(params.distribution.repositories["debian"].components.len(), 1);
+    }
+
+    #[test]
+    fn a_snapshot_of_the_distribution_goes_to_its_repositories() {
+        let mut params = params();
+        params.distribution.snapshot = Some("20261101T000000Z".into());
+        params.distribution.repositories.get_mut("vendor").unwrap().snapshot = Some("none".into());
+        normalise(&mut params);
+        let of = |params: &Params, name: &str| params.distribution.repositories[name].snapshot.clone();
+        assert_eq!(of(&params, "debian").as_deref(), Some("20261101T000000Z"));
+        assert_eq!((of(&params, "vendor"), &params.distribution.snapshot), (None, &None));
+        let once = params.clone();
+        normalise(&mut params);
+        assert_eq!(params, once, "a second round changes nothing");
     }
 
     #[test]

@@ -216,17 +216,23 @@ pub const TOOL: &str = "pool/tool_2_all.deb";
 
 impl Suite {
     pub fn files(&self, archive: &Archive) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        let mut packages = String::new();
-        for (path, stanza, stamp) in [
+        let offers = [
             (BASE, "Package: base\nVersion: 1\nArchitecture: amd64\nEssential: yes\n", 1_600_000_000),
             (TOOL, "Package: tool\nVersion: 2\nArchitecture: all\nDepends: base\n", 1_700_000_000),
             // Nobody can install it.
             ("pool/broken_1_all.deb", "Package: broken\nVersion: 1\nArchitecture: all\nDepends: absent (>= 2)\n", 0),
-        ] {
-            let bytes = deb(path, stamp);
-            packages += &format!("{stanza}Filename: {path}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Digest::of(&bytes));
-            files.insert(path.to_owned(), bytes);
+        ];
+        let offers = offers.map(|(path, stanza, stamp)| (path.to_owned(), stanza.to_owned(), deb(path, stamp)));
+        self.files_of(archive, &offers)
+    }
+
+    /// The suite with these packages: path, fields, bytes.
+    pub fn files_of(&self, archive: &Archive, offers: &[(String, String, Vec<u8>)]) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        let mut packages = String::new();
+        for (path, stanza, bytes) in offers {
+            packages += &format!("{stanza}Filename: {path}\nSize: {}\nSHA256: {}\n\n", bytes.len(), Digest::of(bytes));
+            files.insert(path.clone(), bytes.clone());
         }
         let mut packed = Vec::new();
         std::io::Read::read_to_end(&mut liblzma::read::XzEncoder::new(packages.as_bytes(), 1), &mut packed).unwrap();
@@ -256,3 +262,25 @@ impl Suite {
 
 pub const IN_RELEASE: &str = "dists/stable/InRelease";
 pub const INDEX: &str = "dists/stable/main/binary-amd64/Packages.xz";
+
+/// A package that is one: control member, empty data member, nothing compressed.
+pub fn real_deb(control: &str, stamp: i64) -> Vec<u8> {
+    let text = format!("{control}Maintainer: nobody\nDescription: none\n");
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(text.len() as u64);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "./control", text.as_bytes()).unwrap();
+    let control = tar.into_inner().unwrap();
+    let data = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (name, content) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", &control), ("data.tar", &data)] {
+        let head = format!("{name:<16}{stamp:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 100644, content.len());
+        bytes.extend_from_slice(head.as_bytes());
+        bytes.extend_from_slice(content);
+        if content.len() % 2 == 1 {
+            bytes.push(b'\n');
+        }
+    }
+    bytes
+}

@@ -14,6 +14,9 @@ pub struct Distribution {
     /// Debian architecture name; `amd64` is the only one exercised.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
+    /// A dated snapshot (`20261101T000000Z`) that all repositories are taken from which do not say otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// By a short name that becomes the file name under `/etc/apt/sources.list.d`.
     pub repositories: BTreeMap<String, Repository>,
 }
@@ -37,6 +40,13 @@ pub struct Repository {
     /// A keyring shipped with imagebuilder (`debian-archive`, `ubuntu-archive`), an absolute path, or an armored
     /// OpenPGP public key block.
     pub keyring: String,
+    /// Taken as it was at this time (`20261101T000000Z`); `none` when the distribution has a snapshot and this one is
+    /// to be taken live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Where its snapshots are, with `{snapshot}` for the time stamp; Debian's and Ubuntu's are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_source: Option<String>,
     /// apt pin priority (apt_preferences(5)); 500 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,

@@ -32,7 +32,7 @@ pub fn tree(
         }
     }
     let packages: Vec<_> = lock.packages().cloned().collect();
-    let repositories = lock.repositories_at(&source.request(&[]));
+    let repositories = lock.repositories_at(&source.request(&[]))?;
     let debs = fetch::fetch_all(&packages, &repositories, environment).context("fetching the tools")?;
     let mut rest = debs.as_slice();
     let mut layers = Vec::new();

@@ -17,6 +17,7 @@ use crate::package::http::redact;
 use crate::package::keyring::Keyring;
 use crate::package::lock::LockedRepository;
 use crate::package::release::Release;
+use crate::package::snapshot::{Snapshot, address};
 use crate::tree::Digest;
 
 use super::download::{Expected, download, download_small, is_present};
@@ -56,25 +57,44 @@ pub fn update(name: &str, repository: &Repository, architecture: &str, environme
 }
 
 fn update_inner(repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
-    let place = Place::of(repository)?;
+    let snapshot = Snapshot::of(repository)?;
+    if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| snapshot.time > environment.now) {
+        return Err(Error::documents(format!("snapshot {} lies in the future", snapshot.stamp))
+            .about(&["snapshot"])
+            .hint("what an archive will be then, nobody knows"));
+    }
+    let source = address(repository)?;
+    let place = Place::of(&source, &repository.suite)?;
+    // A snapshot is judged as of its time: that its index has expired since is what snapshots are for.
+    let now = snapshot.as_ref().map_or(environment.now, |snapshot| snapshot.time);
     let keyring = Keyring::load(&repository.keyring).map_err(|error| error.about(&["keyring"]))?;
     let bytes = download_small(&environment.http, &place.url("InRelease"), RELEASE_LIMIT)
-        .map_err(|error| error.about(&["source"]))?;
+        .map_err(|error| not_from_elsewhere(error, snapshot.as_ref()).about(&["source"]))?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| Error::new(Kind::Authenticity, "the signed index is not text"))?;
-    let verified = keyring.verify(text, environment.now).map_err(|error| error.about(&["keyring"]))?;
+    let verified = keyring.verify_as_of(text, now, environment.now).map_err(|error| error.about(&["keyring"]))?;
     let release = Release::parse(&verified.text)?;
-    release.check(&repository.suite, environment.now).map_err(|error| error.about(&["source"]))?;
-    refuse_rollback(repository, &release, &environment.cache).map_err(|error| error.about(&["source"]))?;
+    release.check(&repository.suite, now).map_err(|error| error.about(&["source"]))?;
+    if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| release.date > snapshot.time) {
+        let message = format!("the index is newer ({}) than snapshot {}", release.date_text, snapshot.stamp);
+        return Err(Error::new(Kind::Authenticity, message)
+            .about(&["snapshot"])
+            .hint("what answers is not that snapshot: perhaps the live archive, or a cache on the way"));
+    }
+    refuse_rollback(repository, snapshot.as_ref(), &release, &environment.cache)
+        .map_err(|error| error.about(&["source"]))?;
     let mut texts = Vec::new();
     let mut indexes = BTreeMap::new();
     for folder in folders(repository, &release, architecture)? {
         let (path, form, expected) = choose(&release, &folder).ok_or_else(|| missing(&folder, &release))?;
         indexes.insert(path.clone(), expected.sha256);
-        texts.push(read_index(&place, &release, &path, form, expected, environment)?);
+        texts.push(
+            read_index(&place, &release, &path, form, expected, environment)
+                .map_err(|error| not_from_elsewhere(error, snapshot.as_ref()))?,
+        );
     }
     let locked = LockedRepository {
-        source: redact(&repository.source),
+        source: redact(&source),
         suite: repository.suite.clone(),
         date: release.date_text.clone(),
         signed_by: verified.signed_by,
@@ -90,9 +110,8 @@ struct Place {
 }
 
 impl Place {
-    fn of(repository: &Repository) -> Result<Self> {
-        let source = repository.source.trim_end_matches('/');
-        let suite = repository.suite.as_str();
+    fn of(source: &str, suite: &str) -> Result<Self> {
+        let source = source.trim_end_matches('/');
         let plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b'+' | b'~' | b':');
         if suite.is_empty() || !suite.bytes().all(plain) || suite.split('/').any(|part| part == "..") {
@@ -225,13 +244,31 @@ fn decompress(file: &Path, form: Form, limit: u64) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Error::build("it is not UTF-8 text"))
 }
 
+/// Says that there is no way around a snapshot that cannot be had.
+fn not_from_elsewhere(error: Error, snapshot: Option<&Snapshot>) -> Error {
+    match snapshot {
+        Some(snapshot) if error.kind() == Kind::Network => error
+            .hint(format!("snapshot {} has to have every repository; the live archive is not asked", snapshot.stamp)),
+        _ => error,
+    }
+}
+
 /// Compares the date of the signed index with the newest one seen from this repository, and remembers it.
-fn refuse_rollback(repository: &Repository, release: &Release, cache: &Path) -> Result<()> {
+fn refuse_rollback(
+    repository: &Repository,
+    snapshot: Option<&Snapshot>,
+    release: &Release,
+    cache: &Path,
+) -> Result<()> {
     let folder = cache.join("indexes/seen");
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     // The suite and not the mirror: changing the mirror is one way to go back in time. The keyring is part of it, so
     // that two archives with a suite of one name stay apart.
-    let key = format!("{}\n{}\n{}", repository.keyring, repository.suite, archive_path(&repository.source));
+    let mut key = format!("{}\n{}\n{}", repository.keyring, repository.suite, archive_path(&repository.source));
+    if let Some(snapshot) = snapshot {
+        // Older than the live archive on purpose, but the same each time.
+        key += &format!("\n{}", snapshot.stamp);
+    }
     let path = folder.join(&Digest::of(key.as_bytes()).to_hex()[..32]);
     let mut file = OpenOptions::new()
         .read(true)

@@ -26,6 +26,7 @@ pub struct AskedRepository {
     /// The name of a shipped keyring, a path, or the digest of a key block.
     pub keyring: String,
     pub priority: Option<i32>,
+    pub snapshot: Option<String>,
 }
 
 impl Asked {
@@ -55,6 +56,7 @@ impl AskedRepository {
             components: repository.components.keys().cloned().collect(),
             keyring,
             priority: repository.priority,
+            snapshot: repository.snapshot.clone(),
         }
     }
 }

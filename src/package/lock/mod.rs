@@ -5,6 +5,8 @@
 //! evidence part (where and when it was found) does not and is left out of [`Lock::digest`].
 
 pub mod asked;
+pub mod diff;
+pub mod keep;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +22,7 @@ use super::Environment;
 use super::fetch::index::{Updated, update};
 use super::index::{Index, Universe};
 use super::resolve;
+use super::snapshot::address;
 use asked::Asked;
 
 /// What is asked for: which repositories, and which packages in which layer.
@@ -141,33 +144,43 @@ pub struct LockedRepository {
 pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
     let step = environment.reporter.step("resolve packages");
     let updated = update_all(request, environment)?;
+    let universe = Universe::read(&request.architecture, &indexes(&updated))?;
+    let layers = choose(request, &universe)?;
+    drop(universe);
+    let lock = new_lock(request, layers, updated);
+    step.finish(format!("{} packages", lock.packages().count()));
+    Ok(lock)
+}
+
+fn indexes(updated: &[(String, Updated)]) -> Vec<Index<'_>> {
     let mut indexes = Vec::new();
-    for (name, repository) in &updated {
+    for (name, repository) in updated {
         let of_repository = |text| Index { repository: name, pin: repository.pin, text };
         indexes.extend(repository.texts.iter().map(|text| of_repository(text.as_str())));
     }
-    let universe = Universe::read(&request.architecture, &indexes)?;
-    let layers = resolve::resolve(&universe, &request.layers, &request.unapproved)?;
-    let layers: Vec<LockedLayer> = layers
-        .iter()
-        .map(|layer| LockedLayer {
-            layer: layer.layer,
-            packages: layer.packages.iter().map(|chosen| locked(&universe, chosen)).collect(),
-            manual: layer.manual.iter().map(|name| universe.name(*name).name.to_owned()).collect(),
-        })
-        .collect();
-    let count: usize = layers.iter().map(|layer| layer.packages.len()).sum();
-    drop((universe, indexes));
+    indexes
+}
+
+fn choose(request: &Request, universe: &Universe<'_>) -> Result<Vec<LockedLayer>> {
+    let layers = resolve::resolve(universe, &request.layers, &request.unapproved)?;
+    let layer = |layer: &resolve::ResolvedLayer| LockedLayer {
+        layer: layer.layer,
+        packages: layer.packages.iter().map(|chosen| locked(universe, chosen)).collect(),
+        manual: layer.manual.iter().map(|name| universe.name(*name).name.to_owned()).collect(),
+    };
+    Ok(layers.iter().map(layer).collect())
+}
+
+fn new_lock(request: &Request, layers: Vec<LockedLayer>, updated: Vec<(String, Updated)>) -> Lock {
     let newest = updated.iter().max_by_key(|(_, updated)| updated.date).map(|(_, updated)| updated.locked.date.clone());
     let repositories = updated.into_iter().map(|(name, updated)| (name, updated.locked)).collect();
-    step.finish(format!("{count} packages"));
-    Ok(Lock {
+    Lock {
         architecture: request.architecture.clone(),
         asked: Asked::of(request),
         layers,
         evidence: Evidence { time: newest.unwrap_or_default(), repositories, ..Evidence::default() },
         ..Lock::default()
-    })
+    }
 }
 
 /// All repositories at once: most of the time goes into waiting for answers and decompressing.
@@ -242,14 +255,15 @@ impl Lock {
 
     /// The repositories of the evidence under the addresses that the documents have now: a lock holds no password, and
     /// any mirror may deliver what it names.
-    pub fn repositories_at(&self, request: &Request) -> BTreeMap<String, LockedRepository> {
+    pub fn repositories_at(&self, request: &Request) -> Result<BTreeMap<String, LockedRepository>> {
         let mut repositories = self.evidence.repositories.clone();
         for (name, seen) in &mut repositories {
             if let Some(repository) = request.repositories.get(name) {
-                seen.source.clone_from(&repository.source);
+                let of_it = |error: Error| error.within(&["distribution", "repositories", name]);
+                seen.source = address(repository).map_err(of_it)?;
             }
         }
-        repositories
+        Ok(repositories)
     }
 
     pub fn layer(&self, layer: Layer) -> Option<&LockedLayer> {

@@ -128,6 +128,9 @@ fn asked_text(asked: &Asked) -> String {
         if let Some(priority) = repository.priority {
             _ = write!(text, ", priority: {priority}");
         }
+        if let Some(snapshot) = &repository.snapshot {
+            _ = write!(text, ", snapshot: {}", scalar(snapshot));
+        }
         text += "}\n";
     }
     text += if asked.packages.is_empty() { "  packages: {}\n" } else { "  packages:\n" };
@@ -222,6 +225,8 @@ struct RepositoryForm {
     keyring: String,
     #[serde(default)]
     priority: Option<i32>,
+    #[serde(default)]
+    snapshot: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -469,6 +474,7 @@ fn asked(form: AskedForm) -> Asked {
         components: form.components,
         keyring: form.keyring,
         priority: form.priority,
+        snapshot: form.snapshot,
     };
     let request = |form: RequestForm| PackageRequest { name: form.name, version: form.version };
     Asked {
@@ -531,6 +537,7 @@ mod tests {
             components: ["main".into(), "non-free-firmware".into()].into(),
             keyring: "debian-archive".into(),
             priority: Some(-1),
+            snapshot: Some("20261101T000000Z".into()),
         };
         lock.asked.repositories.insert("debian".into(), repository);
         let request = |version: Option<&str>| PackageRequest { name: "hello".into(), version: version.map(Into::into) };

@@ -412,7 +412,7 @@ impl<'u, 'a> Marks<'u, 'a> {
 }
 
 /// The candidate: the highest pin, then the latest version. Pins below 1 keep a version out.
-fn best(universe: &Universe<'_>, versions: &[VersionId]) -> Option<VersionId> {
+pub fn best(universe: &Universe<'_>, versions: &[VersionId]) -> Option<VersionId> {
     // `max_by_key` keeps the last of equals; versions come latest first, so they are walked backwards.
     versions.iter().rev().copied().filter(|id| universe.version(*id).pin > 0).max_by_key(|id| universe.version(*id).pin)
 }

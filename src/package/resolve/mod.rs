@@ -18,6 +18,7 @@ use crate::error::{Context, Error, Kind, Result};
 use super::index::{NameId, Priority, Universe, VersionId};
 use super::lock::{LayerRequest, PackageRequest};
 use mark::Marks;
+pub use mark::best;
 
 /// A package chosen for a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

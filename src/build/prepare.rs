@@ -1,0 +1,191 @@
+//! Everything that can fail on input or network, before the first byte of an image is built: the lock, the packages.
+//!
+//! Owns: [`prepare`], [`Locking`] (where the lock comes from) and [`make_lock`], which the verb `lock` uses too. A lock
+//! that is there is compared with the documents and this program first; only then anything is fetched, and an index
+//! never is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::clock;
+use super::run::Options;
+use super::toolstree::{self, Program, Source};
+use crate::boot::{Identity, Layout};
+use crate::error::{Context, Error, Kind, Result};
+use crate::package::lock::{Lock, LockedFile, newest_build_time};
+use crate::package::{self, Environment, fetch, keyring};
+use crate::plan::{self, Intent, LockedPlan, drift};
+use crate::tree::Digest;
+
+/// Where the lock of a build comes from.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Locking {
+    /// From beside the documents where there is one, else resolved afresh.
+    #[default]
+    IfThere,
+    /// From beside the documents, or the build fails.
+    Required,
+    /// Resolved afresh, whatever lies beside the documents.
+    Afresh,
+    /// This one, for every image.
+    Given(Box<Lock>),
+}
+
+/// An Intent with its packages resolved and at hand.
+pub struct Prepared<'a> {
+    pub intent: &'a Intent,
+    pub lock: Lock,
+    pub plan: LockedPlan,
+    pub layout: Layout,
+    /// In the order of `lock.packages()`.
+    pub debs: Vec<PathBuf>,
+    /// Keyrings that repositories name by path, for the image's own sources.
+    pub keyrings: BTreeMap<String, Vec<u8>>,
+    /// What checks the finished image, when that is asked for.
+    pub tools: Option<(Source, Lock)>,
+}
+
+pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>> {
+    let environment = &options.environment;
+    for finding in &intent.warnings {
+        environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
+    }
+    let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
+    let layout = Layout::new(&intent.params.storage, &identity)?;
+    let keyrings = keyring_files(intent)?;
+    let (lock, debs) = match existing(intent, options)? {
+        Some(lock) => {
+            let debs = use_lock(intent, &lock, &keyrings, options)?;
+            (lock, debs)
+        }
+        None => {
+            let lock = package::lock::resolve(&intent.package_request(), environment)?;
+            make_lock(intent, lock, options.epoch, environment)?
+        }
+    };
+    clock::check(environment.now, lock.epoch.into_iter().chain([newest_build_time(&debs)?]))?;
+    let plan = LockedPlan::new(intent, &lock)?;
+    let tools = match options.verify {
+        true => {
+            let source = Source::of(intent);
+            let lock = toolstree::lock(&source, &Program::ALL, environment)?;
+            Some((source, lock))
+        }
+        false => None,
+    };
+    Ok(Prepared { intent, lock, plan, layout, debs, keyrings, tools })
+}
+
+/// The lock that the build has to use, if there is one.
+fn existing(intent: &Intent, options: &Options<'_>) -> Result<Option<Lock>> {
+    let read = || lock_beside(intent);
+    let lock = match &options.locking {
+        Locking::Afresh => return Ok(None),
+        Locking::Given(lock) => return Ok(Some((**lock).clone())),
+        Locking::IfThere => read()?,
+        Locking::Required => Some(read()?.ok_or_else(|| missing(intent))?),
+    };
+    if let (Some(lock), Some(path)) = (&lock, &intent.lock_path) {
+        let count = lock.packages().count();
+        options.environment.reporter.note(format!("using lock {} ({count} packages)", path.display()));
+    }
+    Ok(lock)
+}
+
+/// Reads the lock beside the documents; nothing when there is none.
+pub fn lock_beside(intent: &Intent) -> Result<Option<Lock>> {
+    match &intent.lock_path {
+        Some(path) if path.symlink_metadata().is_ok() => Lock::read(path).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The error for a lock that has to be there.
+pub fn missing(intent: &Intent) -> Error {
+    let error = match &intent.lock_path {
+        Some(path) => Error::new(Kind::Drift, format!("there is no lock {}", path.display())),
+        None => Error::new(Kind::Drift, "these documents have no place for a lock"),
+    };
+    error.hint("make it with `imagebuilder lock` on the same documents, and commit it")
+}
+
+/// Compares a lock with everything it has to fit, then brings its packages into the store.
+fn use_lock(
+    intent: &Intent,
+    lock: &Lock,
+    keyrings: &BTreeMap<String, Vec<u8>>,
+    options: &Options<'_>,
+) -> Result<Vec<PathBuf>> {
+    check(intent, lock, options.epoch, keyrings)?;
+    let packages: Vec<_> = lock.packages().cloned().collect();
+    let repositories = lock.repositories_at(&intent.package_request())?;
+    fetch::fetch_all(&packages, &repositories, &options.environment).map_err(|error| match error.kind() {
+        Kind::Network => error.hint(
+            "archives drop packages when newer ones come: `imagebuilder lock --update` takes those; a `snapshot` \
+             of the repository, or a store that has them, keeps the old ones",
+        ),
+        _ => error,
+    })
+}
+
+/// Whether a lock fits documents, program, `SOURCE_DATE_EPOCH` and the keyrings of this machine. No network.
+pub fn check(intent: &Intent, lock: &Lock, epoch: Option<i64>, keyrings: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    drift::check(intent, lock)?;
+    lock.clone().ask_epoch(epoch)?;
+    let now = locked_files(keyrings);
+    let all =
+        lock.files.iter().chain(now.iter().filter(|file| !lock.files.iter().any(|known| known.path == file.path)));
+    for file in all {
+        let known = lock.files.iter().find(|known| known.path == file.path);
+        let here = now.iter().find(|here| here.path == file.path);
+        if known != here {
+            let problem = match (known, here) {
+                (Some(_), Some(_)) => "is another one than in the lock",
+                (None, _) => "is not in the lock",
+                (_, None) => "is in the lock, and no repository names it",
+            };
+            return Err(Error::new(Kind::Drift, format!("keyring {} {problem}", file.path))
+                .hint("`imagebuilder lock` on these documents brings the lock up to date"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a freshly resolved lock complete: fetches what it names, settles the epoch. Its packages come back too.
+pub fn make_lock(
+    intent: &Intent,
+    mut lock: Lock,
+    epoch: Option<i64>,
+    environment: &Environment,
+) -> Result<(Lock, Vec<PathBuf>)> {
+    plan::locked::complete(&mut lock, intent);
+    lock.files = locked_files(&keyring_files(intent)?);
+    let packages: Vec<_> = lock.packages().cloned().collect();
+    let debs = fetch::fetch_all(&packages, &lock.repositories_at(&intent.package_request())?, environment)?;
+    lock.ask_epoch(epoch)?;
+    lock.settle_epoch(&debs)?;
+    Ok((lock, debs))
+}
+
+fn locked_files(keyrings: &BTreeMap<String, Vec<u8>>) -> Vec<LockedFile> {
+    let file = |(path, bytes): (&String, &Vec<u8>)| LockedFile {
+        path: path.clone(),
+        size: bytes.len() as u64,
+        sha256: Digest::of(bytes),
+    };
+    keyrings.iter().map(file).collect()
+}
+
+/// The keyrings that repositories name by path. They enter the image with its own sources.
+pub fn keyring_files(intent: &Intent) -> Result<BTreeMap<String, Vec<u8>>> {
+    let repositories = &intent.params.distribution.repositories;
+    let mut files = BTreeMap::new();
+    for (name, repository) in repositories.iter().filter(|(_, repository)| repository.keyring.starts_with('/')) {
+        let path = &repository.keyring;
+        let bytes = keyring::read_file(Path::new(path))
+            .map_err(|error| error.about(&["distribution", "repositories", name, "keyring"]))
+            .with_context(|| format!("reading keyring {path}"))?;
+        files.insert(path.clone(), bytes);
+    }
+    Ok(files)
+}
