@@ -57,7 +57,7 @@ pub struct Built {
 /// Builds all images; they share downloads, layers and the work area.
 pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let reporter = &options.environment.reporter;
-    let store = Store::open(&options.environment.cache)?;
+    let store = Store::open_with(&options.environment.cache, reporter)?;
     let prepared = intents
         .iter()
         .map(|intent| {

@@ -76,7 +76,7 @@ fn with_tools(args: &Args, globals: &Globals) -> Result<Found> {
     let need = args.images.iter().map(|image| verify::space_needed(image)).max().unwrap_or(0);
     let reporter = &environment.reporter;
     let work = WorkArea::new(&environment.cache.join("work"), need, reporter)?;
-    let store = Store::open(&environment.cache)?;
+    let store = Store::open_with(&environment.cache, reporter)?;
     let tree = toolstree::tree(&source, &lock, &environment, &store, &sandbox, work.path())?;
     let tools = Tools::unpack(&tree, &work.path().join("tools"), &sandbox)?;
     each(args, |image| Request { image, tools: Some(&tools), scratch: work.path(), reporter })

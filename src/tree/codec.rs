@@ -15,7 +15,9 @@ use super::holes::BLOCK;
 use super::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, Xattrs};
 use crate::error::{Context, Error, Result};
 
+// Unknown fields are refused: who adds one without raising `store::FORMAT` has Trees made again, never misread.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Header {
     /// Name and length of each pack file.
     packs: Vec<(String, u64)>,
@@ -23,6 +25,7 @@ struct Header {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Line {
     #[serde(rename = "p")]
     path: String,
@@ -178,6 +181,12 @@ pub fn decode(bytes: &[u8], mut open: impl FnMut(&str, u64) -> Result<Arc<PackFi
         tree.insert_raw(tree_path(&line.path)?, Entry { meta, kind, origin });
     }
     Ok(tree)
+}
+
+/// The names of the packs in a header line.
+pub fn packs_of(line: &[u8]) -> Option<Vec<String>> {
+    let header: Header = serde_json::from_slice(line).ok()?;
+    Some(header.packs.into_iter().map(|(name, _)| name).collect())
 }
 
 fn decode_kind(kind: LineKind, packs: &[(Arc<PackFile>, u64)]) -> Result<Kind> {

@@ -11,7 +11,9 @@ pub mod edit;
 pub mod holes;
 pub mod host;
 pub mod path;
+mod sound;
 pub mod store;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -3,15 +3,18 @@
 //! Owns: the folder layout below, its crash safety and its locks.
 //!
 //! ```text
-//! <cache>/trees-v1/<key>.tree   a Tree, one JSON object a line, SHA-256 of the rest in the last line
-//! <cache>/trees-v1/<id>.pack    the contents that this step added, end to end
-//! <cache>/trees-v1/<key>.lock   flocked while somebody makes <key>
+//! <cache>/trees-v2/<key>.tree   a Tree, one JSON object a line, SHA-256 of the rest in the last line
+//! <cache>/trees-v2/<id>.pack    the contents that this step added, end to end
+//! <cache>/trees-v2/<key>.lock   flocked while somebody makes <key>
+//! <cache>/trees-v2/damaged/     what was found damaged
 //! ```
 //!
 //! A Tree refers to contents in its own pack and in the packs of the steps below it. Both files are written under
-//! another name, synced and renamed, the pack first, so a `.tree` always finds its packs. An entry that is damaged or
-//! misses a pack counts as absent and is made again, into a pack of a new name, because steps above it may refer to the
-//! old one. The folder name carries the version of the format.
+//! another name, synced and renamed, the pack first, so a `.tree` always finds its packs. A Tree is given out only after
+//! all its contents were compared with their digests ([`sound`](super::sound)). An entry that is damaged or misses a
+//! pack is set aside, counts as absent and is made again, into a pack of a new name, because steps above it may refer
+//! to the old one. What killed processes leave is removed ([`sweep`](super::sweep)). The folder name carries the version
+//! of the format.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,6 +22,7 @@ use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
@@ -26,24 +30,44 @@ use sha2::{Digest as _, Sha256};
 use super::codec::{self, Packs};
 use super::content::PackFile;
 use super::holes::{HoleFinder, is_zero};
+use super::sound::Sound;
+use super::sweep::{self, Gate};
 use super::{Content, Digest, Kind, Tree};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
+use crate::report::Reporter;
 
 /// Files up to this size are read once, in one piece; larger ones twice, in pieces.
 const ONE_PIECE: u64 = 64 << 20;
 
-#[derive(Debug, Clone)]
+/// Raised whenever a saved Tree would be read as something else than what was saved.
+///
+/// 2: holes of sparse files.
+const FORMAT: u32 = 2;
+
+#[derive(Clone)]
 pub struct Store {
     folder: PathBuf,
+    reporter: Reporter,
+    sound: Arc<Sound>,
 }
 
 impl Store {
-    /// Opens the store below a cache folder, making it if needed.
+    /// Opens the store below a cache folder, making it if needed. Says nothing but warnings.
     pub fn open(cache: &Path) -> Result<Store> {
-        let folder = cache.join("trees-v1");
+        Self::open_with(cache, &Reporter::quiet())
+    }
+
+    /// The same; what happens there is told to the reporter.
+    pub fn open_with(cache: &Path, reporter: &Reporter) -> Result<Store> {
+        let folder = cache.join(format!("trees-v{FORMAT}"));
         fs::create_dir_all(&folder).with_context(|| format!("making store {}", folder.display()))?;
-        Ok(Store { folder })
+        for other in other_formats(cache) {
+            let path = other.display();
+            reporter.note(format!("{path} was made by another version of imagebuilder: not used, and may be removed"));
+        }
+        sweep::sweep(&folder)?;
+        Ok(Store { folder, reporter: reporter.clone(), sound: Arc::default() })
     }
 
     fn tree_path(&self, key: Digest) -> PathBuf {
@@ -62,13 +86,28 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
-            Ok(tree) => Ok(Some(tree)),
-            Err(error) => {
-                tracing::warn!("{} is damaged and will be made again: {error}", path.display());
-                Ok(None)
+        let tree = match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
+            Ok(tree) => tree,
+            Err(error) => return self.absent(&path, &error.to_string()),
+        };
+        match self.sound.check(&tree)? {
+            None => Ok(Some(tree)),
+            Some(damaged) => {
+                sweep::set_aside(&self.folder, &damaged.pack)?;
+                self.absent(&path, &format!("bytes in {} have changed", damaged.pack.display()))
             }
         }
+    }
+
+    /// Sets a damaged Tree aside.
+    fn absent(&self, path: &Path, problem: &str) -> Result<Option<Tree>> {
+        let place = sweep::set_aside(&self.folder, path)?.unwrap_or_default();
+        self.reporter.warning(format!(
+            "the cache is damaged: {}: {problem}; it is made again (what was found is in {})",
+            path.display(),
+            place.parent().unwrap_or(&self.folder).display()
+        ));
+        Ok(None)
     }
 
     fn open_pack(&self, name: &str, length: u64) -> Result<Arc<PackFile>> {
@@ -84,22 +123,37 @@ impl Store {
         Ok(Arc::new(PackFile { path, file }))
     }
 
-    /// Starts making a step. Waits while another process makes the same one: ask [`Store::load`] again afterwards.
-    pub fn writer(&self, key: Digest) -> Result<PackWriter> {
-        let lock = self.folder.join(format!("{key}.lock"));
-        let context = || format!("locking {}", lock.display());
-        let handle = File::options().create(true).truncate(false).write(true).open(&lock).with_context(context)?;
+    /// Waits for whoever makes the same step, in small portions, so that Ctrl-C is heard.
+    fn lock(&self, key: Digest) -> Result<File> {
+        let path = self.folder.join(format!("{key}.lock"));
+        let context = || format!("locking {}", path.display());
+        let handle = File::options().create(true).truncate(false).write(true).open(&path).with_context(context)?;
+        let mut waiting = false;
         loop {
-            match flock(&handle, FlockOperation::LockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::INTR) => interrupt::check()?,
+            match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(handle),
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => interrupt::check()?,
                 Err(error) => return Err(error).with_context(context),
             }
+            if !waiting {
+                self.reporter.note("waiting: another build with this cache makes the same step");
+                waiting = true;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Starts making a step. Waits while another process makes the same one: ask [`Store::load`] again afterwards.
+    pub fn writer(&self, key: Digest) -> Result<PackWriter> {
+        let handle = self.lock(key)?;
+        let gate = Gate::hold(&self.folder)?;
         let temporary = tempfile::Builder::new()
-            .prefix(".pack-")
+            .prefix(sweep::PACK_PREFIX)
             .tempfile_in(&self.folder)
             .with_context(|| format!("making a pack file in {}", self.folder.display()))?;
+        // Tells sweepers that somebody is writing it.
+        flock(temporary.as_file(), FlockOperation::NonBlockingLockExclusive).context("locking the new pack file")?;
+        drop(gate);
         let file = temporary.reopen().with_context(|| "opening the new pack file")?;
         // Never the name of an earlier pack of this key: steps above may refer into that one.
         let id = Digest::of(format!("{key} {}", temporary.path().display()).as_bytes());
@@ -113,6 +167,14 @@ impl Store {
             _lock: handle,
         })
     }
+}
+
+/// Stores of other versions of the program.
+fn other_formats(cache: &Path) -> Vec<PathBuf> {
+    let own = format!("trees-v{FORMAT}");
+    let entries = fs::read_dir(cache).into_iter().flatten().flatten();
+    let other = |name: &str| name.starts_with("trees-v") && name != own;
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(other)).map(|entry| entry.path()).collect()
 }
 
 /// A step in the making: collects contents. Dropped without [`PackWriter::save`], it leaves nothing.
@@ -232,17 +294,27 @@ impl PackWriter {
         let mut packs = Packs::default();
         let body = codec::encode(&tree, &mut packs)?;
         let path = self.store.tree_path(self.key);
+        self.pack.file.sync_all().context("flushing the pack file to disk")?;
+        let _gate = Gate::hold(&self.store.folder)?;
         let mut out = tempfile::Builder::new()
-            .prefix(".tree-")
+            .prefix(sweep::TREE_PREFIX)
             .tempfile_in(&self.store.folder)
             .with_context(|| format!("writing {}", path.display()))?;
         let context = || format!("writing {}", path.display());
         BufWriter::new(out.as_file_mut()).write_all(&body).with_context(context)?;
-        self.pack.file.sync_all().context("flushing the pack file to disk")?;
         self.temporary.persist(&self.pack.path).map_err(|error| error.error).with_context(context)?;
         out.as_file().sync_all().with_context(context)?;
         out.persist(&path).map_err(|error| error.error).with_context(context)?;
         File::open(&self.store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
+        for (_, entry) in tree.iter() {
+            match &entry.kind {
+                // What lies in other packs was compared when those were loaded, or is compared when this is.
+                Kind::File(content) if content.segment().is_some_and(|(pack, _)| Arc::ptr_eq(pack, &self.pack)) => {
+                    self.store.sound.trust(content);
+                }
+                _ => {}
+            }
+        }
         Ok(tree)
     }
 }
@@ -343,10 +415,45 @@ mod tests {
         assert!(store.load(key("upper")).unwrap().is_none(), "a missing pack below makes it absent");
     }
 
+    /// Remembers warnings.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<Mutex<Vec<String>>>);
+
+    impl crate::report::Sink for Warnings {
+        fn step_started(&self, _: u64, _: &str, _: Option<u64>, _: crate::report::Unit) {}
+        fn step_progress(&self, _: u64, _: u64) {}
+        fn step_finished(&self, _: u64, _: &crate::report::Timing) {}
+        fn note(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+        fn warning(&self, text: &str) {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+
+    impl Warnings {
+        fn take(&self) -> String {
+            std::mem::take(&mut *self.0.lock().unwrap()).join("\n")
+        }
+    }
+
+    /// A store as a new process sees it, and what it says.
+    fn reopened(cache: &Path) -> (Store, Warnings) {
+        let warnings = Warnings::default();
+        (Store::open_with(cache, &Reporter::new(warnings.clone())).unwrap(), warnings)
+    }
+
+    fn pack_of(tree: &Tree) -> PathBuf {
+        match &tree.get(&path("a/b")).unwrap().kind {
+            Kind::File(content) => content.segment().unwrap().0.path.clone(),
+            _ => panic!("not a file"),
+        }
+    }
+
     #[test]
-    fn damage_is_found() {
+    fn a_damaged_tree_is_set_aside_and_said() {
         let cache = tempfile::tempdir().unwrap();
-        let store = Store::open(cache.path()).unwrap();
+        let (store, warnings) = reopened(cache.path());
         store.writer(key("x")).unwrap().save(&tree()).unwrap();
         let path = store.tree_path(key("x"));
         let good = fs::read(&path).unwrap();
@@ -357,17 +464,90 @@ mod tests {
             assert!(store.load(key("x")).unwrap().is_none(), "flipped bit at {at}");
             fs::write(&path, &good[..at]).unwrap();
             assert!(store.load(key("x")).unwrap().is_none(), "cut at {at}");
+            assert!(!path.exists() && warnings.take().contains("the cache is damaged"));
         }
         fs::write(&path, &good).unwrap();
-        let pack = match &store.load(key("x")).unwrap().unwrap().get(&super::tests::path("a/b")).unwrap().kind {
-            Kind::File(content) => content.segment().unwrap().0.path.clone(),
-            _ => panic!("not a file"),
-        };
-        let mut bytes = fs::read(&pack).unwrap();
-        bytes[0] ^= 1;
-        fs::write(&pack, &bytes).unwrap();
-        let loaded = store.load(key("x")).unwrap().unwrap();
-        assert!(loaded.read_file(&super::tests::path("a/b")).is_err(), "content is checked when it is used");
+        assert_eq!(store.load(key("x")).unwrap().unwrap(), tree());
+        assert_eq!(warnings.take(), "");
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_pack_gets_through() {
+        let cache = tempfile::tempdir().unwrap();
+        let (store, _) = reopened(cache.path());
+        let upper_key = key("upper");
+        let length = fs::metadata(pack_of(&store.writer(key("x")).unwrap().save(&tree()).unwrap())).unwrap().len();
+        for at in 0..=length {
+            let (store, warnings) = reopened(cache.path());
+            let lower = match store.load(key("x")).unwrap() {
+                Some(tree) => tree,
+                None => store.writer(key("x")).unwrap().save(&tree()).unwrap(),
+            };
+            let mut writer = store.writer(upper_key).unwrap();
+            writer.known(&lower);
+            writer.save(&lower).unwrap();
+            warnings.take();
+            let pack = pack_of(&lower);
+            let mut bytes = fs::read(&pack).unwrap();
+            match bytes.get_mut(at as usize) {
+                Some(byte) => *byte ^= 0x10,
+                None => _ = bytes.pop(),
+            }
+            fs::write(&pack, &bytes).unwrap();
+            let (store, warnings) = reopened(cache.path());
+            assert!(store.load(upper_key).unwrap().is_none(), "byte {at}");
+            assert!(warnings.take().contains("the cache is damaged"));
+            assert!(store.load(key("x")).unwrap().is_none(), "the layer below refers to the same bytes");
+            let again = store.writer(key("x")).unwrap().save(&tree()).unwrap();
+            assert_eq!(again.read_file(&path("a/b")).unwrap().unwrap(), b"hello");
+            assert_eq!(reopened(cache.path()).0.load(key("x")).unwrap().unwrap(), tree());
+        }
+    }
+
+    /// Raise [`FORMAT`] when this fails: older programs must not read what newer ones save.
+    #[test]
+    fn the_saved_form_is_that_of_its_version() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let saved = store.writer(key("x")).unwrap().save(&tree()).unwrap();
+        let text = fs::read_to_string(store.tree_path(key("x"))).unwrap();
+        let pack = pack_of(&saved).file_stem().unwrap().to_string_lossy().into_owned();
+        let body: Vec<&str> = text.trim_end().lines().collect();
+        let body = body[..body.len() - 1].join("\n").replace(&pack, "PACK");
+        assert_eq!(
+            (FORMAT, Digest::of(body.as_bytes()).to_hex().as_str()),
+            (2, "1f46bae5acabdfca104b8792b84f6cab43314e87057496b6d6530ed9428ab45d"),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn a_store_of_another_version_is_left_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let old = cache.path().join("trees-v1");
+        fs::create_dir(&old).unwrap();
+        fs::write(old.join(format!("{}.tree", key("x"))), "something else").unwrap();
+        let (store, notes) = reopened(cache.path());
+        assert!(notes.take().contains("trees-v1 was made by another version"));
+        assert!(store.load(key("x")).unwrap().is_none());
+        assert_eq!(notes.take(), "");
+        assert!(old.join(format!("{}.tree", key("x"))).exists());
+    }
+
+    #[test]
+    fn what_the_dead_leave_is_removed_and_what_the_living_write_is_not() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let saved = store.writer(key("x")).unwrap().save(&tree()).unwrap();
+        let orphan = store.pack_path(&key("orphan").to_hex());
+        let dead = [store.folder.join(".pack-dead"), store.folder.join(".tree-dead"), orphan];
+        dead.iter().for_each(|path| fs::write(path, "x").unwrap());
+        let living = store.writer(key("y")).unwrap();
+        living.add(b"on its way").unwrap();
+        Store::open(cache.path()).unwrap();
+        assert!(dead.iter().all(|path| !path.exists()) && pack_of(&saved).exists());
+        living.save(&tree()).unwrap();
+        assert_eq!(Store::open(cache.path()).unwrap().load(key("y")).unwrap().unwrap(), tree());
     }
 
     #[test]
@@ -377,8 +557,9 @@ mod tests {
         let writer = store.writer(key("x")).unwrap();
         writer.add(b"lost").unwrap();
         drop(writer);
-        let left: Vec<_> = fs::read_dir(&store.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, [std::ffi::OsString::from(format!("{}.lock", key("x")))]);
+        let mut left: Vec<_> = fs::read_dir(&store.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".gate".into(), std::ffi::OsString::from(format!("{}.lock", key("x")))]);
     }
 
     #[test]

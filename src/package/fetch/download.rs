@@ -13,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::interrupt;
+use crate::package::Environment;
 use crate::package::http::{Client, redact};
+use crate::report::Reporter;
 use crate::tree::Digest;
 
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +39,15 @@ impl From<Error> for Failure {
 
 /// Puts the file at `path` unless it is there already; whether it had to be downloaded. `progress` hears of bytes as
 /// they come, and of all of them when the file was there.
-pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, progress: &dyn Fn(u64)) -> Result<bool> {
-    if is_present(path, expected)? {
+pub fn download(
+    environment: &Environment,
+    url: &str,
+    expected: &Expected,
+    path: &Path,
+    progress: &dyn Fn(u64),
+) -> Result<bool> {
+    let Environment { http: client, reporter, .. } = environment;
+    if is_present(path, expected, reporter)? {
         progress(expected.size);
         return Ok(false);
     }
@@ -47,7 +56,7 @@ pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, pr
     let part_path = path.with_extension("part");
     let mut part = lock_part(&part_path)?;
     // Another process may have finished it while we waited.
-    if is_present(path, expected)? {
+    if is_present(path, expected, reporter)? {
         _ = std::fs::remove_file(&part_path);
         progress(expected.size);
         return Ok(false);
@@ -73,8 +82,8 @@ pub fn download(client: &Client, url: &str, expected: &Expected, path: &Path, pr
     }
 }
 
-/// Whether the file is there and good; a damaged one is taken away.
-pub fn is_present(path: &Path, expected: &Expected) -> Result<bool> {
+/// Whether the file is there and good; a damaged one is said to be so and set aside.
+pub fn is_present(path: &Path, expected: &Expected, reporter: &Reporter) -> Result<bool> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -85,7 +94,18 @@ pub fn is_present(path: &Path, expected: &Expected) -> Result<bool> {
     if size == expected.size && hash.finalize()[..] == expected.sha256.as_bytes()[..] {
         return Ok(true);
     }
-    std::fs::remove_file(path).with_context(|| format!("removing damaged {}", path.display()))?;
+    let aside = path.with_extension("damaged");
+    match std::fs::rename(path, &aside) {
+        Ok(()) => reporter.warning(format!(
+            "the cache is damaged: {} has {size} bytes that are not those of its digest; it is fetched again (what was \
+             found is {})",
+            path.display(),
+            aside.display()
+        )),
+        // Another process was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("setting {} aside", path.display())),
+    }
     Ok(false)
 }
 

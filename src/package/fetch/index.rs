@@ -214,7 +214,7 @@ fn fetch_index(
     let by_hash = format!("{folder}/by-hash/SHA256/{}", expected.sha256);
     let step =
         environment.reporter.step_of(format!("fetch {}", redact(&plain)), expected.size, crate::report::Unit::Bytes);
-    let get = |url: &str| download(&environment.http, url, expected, file, &|bytes| step.advance(bytes));
+    let get = |url: &str| download(environment, url, expected, file, &|bytes| step.advance(bytes));
     // By hash first: that file does not change while we look. Some mirrors announce it and do not have it.
     match (release.by_hash, release.by_hash.then(|| get(&by_hash))) {
         (true, Some(Ok(_))) => {}

@@ -91,9 +91,9 @@ impl Job {
     /// Whether it had to be downloaded.
     fn fetch(&self, environment: &Environment, progress: &dyn Fn(u64)) -> Result<bool> {
         if let Some(url) = &self.url {
-            return download(&environment.http, url, &self.expected, &self.path, progress);
+            return download(environment, url, &self.expected, &self.path, progress);
         }
-        if !is_present(&self.path, &self.expected)? {
+        if !is_present(&self.path, &self.expected, &environment.reporter)? {
             return Err(Error::new(Kind::Network, "it is not in the store, and the lock does not say where to get it")
                 .hint(format!(
                     "put the file with SHA-256 digest {} at {}",
