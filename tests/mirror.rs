@@ -271,7 +271,8 @@ fn what_an_earlier_run_left_is_resumed_or_replaced() {
     run.mirror.fault(TOOL, &[Fault::IgnoreRange]);
     run.fetch(&lock).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), deb(TOOL, 1_700_000_000));
-    assert_eq!(run.left("debs").len(), 2);
+    assert_eq!(std::fs::read(path.with_extension("damaged")).unwrap(), b"damaged", "set aside");
+    assert_eq!(run.left("debs").len(), 3);
 }
 
 #[test]

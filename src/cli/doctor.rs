@@ -116,7 +116,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     }
     let missing: Vec<&str> = missing(&rows, Need::Build);
     if missing.is_empty() {
-        return Ok(());
+        return match args.output {
+            Format::Table => output::print("\nready: images can be built here\n"),
+            _ => Ok(()),
+        };
     }
     Err(Error::new(Kind::Checks, format!("images cannot be built here: {}", missing.join(", "))))
 }
