@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imagebuilder::api::params::storage::Storage;
+use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition, Storage};
 use imagebuilder::api::scalar::Size;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::evidence::{Checksums, ImageRecord, output_metadata};
@@ -28,7 +28,20 @@ fn disk() -> (DiskImage, Layout) {
     {
         tree.write_file(&TreePath::new(path).unwrap(), vec![7; size], Meta::root(0o644), &origin).unwrap();
     }
-    let storage = Storage { qcow_capacity: Size(1400 << 20), ..Storage::default() };
+    let partition = |mount: &str, start: &str, end: &str, kind| Partition {
+        mount: mount.into(),
+        part_start: start.into(),
+        part_end: end.into(),
+        flags: Vec::new(),
+        mount_order: None,
+        filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
+    };
+    let partitions = vec![
+        partition("/", "34MiB", "100%", FilesystemType::Ext4),
+        partition("/boot", "1MiB", "18MiB", FilesystemType::Ext4),
+        partition("/boot/efi", "18MiB", "34MiB", FilesystemType::Vfat),
+    ];
+    let storage = Storage { qcow_capacity: Size(64 << 20), partitions, ..Storage::default() };
     let layout = Layout::new(&storage, &Identity { site: "s".into(), image: "i".into() }).unwrap();
     let parts = split::split(&tree, &layout).unwrap();
     let mut disk = DiskImage::empty(layout.disk_size);

@@ -159,3 +159,63 @@ fn said(finished: &Finished) -> String {
 fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::report::Reporter;
+    use crate::sandbox::{Job, Sandbox};
+    use crate::tree::Tree;
+
+    /// Answers what it was told to, whatever runs.
+    struct Answers {
+        success: bool,
+        text: &'static str,
+    }
+
+    impl Sandbox for Answers {
+        fn run(&self, _: &Path, job: &Job, _: &mut dyn FnMut(&str)) -> Result<Finished> {
+            assert!(job.binds.iter().all(|bind| bind.read_only), "the image can be written to: {:?}", job.argv);
+            let status = if self.success { "exit code 0" } else { "exit code 4" };
+            Ok(Finished { success: self.success, status: status.into(), tail: self.text.into() })
+        }
+    }
+
+    /// What becomes of an answer of sgdisk and of e2fsck.
+    fn verdicts(success: bool, text: &'static str) -> Vec<(Verdict, String)> {
+        let scratch = tempfile::tempdir().unwrap();
+        let image = scratch.path().join("x.raw");
+        std::fs::write(&image, [0; 8192]).unwrap();
+        let sandbox = Answers { success, text };
+        let tools = Tools::unpack(&Tree::new(), &scratch.path().join("tools"), &sandbox).unwrap();
+        let reporter = Reporter::quiet();
+        let request = Request { image: &image, tools: Some(&tools), scratch: scratch.path(), reporter: &reporter };
+        let (disk, mut outcomes) = (Disk::open(&image).unwrap(), Outcomes::default());
+        partition_table(&request, &disk, &mut outcomes).unwrap();
+        for kind in [FileSystem::Ext, FileSystem::Fat] {
+            let partition = Partition { number: 1, start: 4096, size: 4096, file_system: kind };
+            file_system(&request, &disk, &partition, &mut outcomes).unwrap();
+        }
+        outcomes.0.into_iter().map(|outcome| (outcome.verdict, outcome.detail)).collect()
+    }
+
+    #[test]
+    fn answers_of_the_readers() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("skipped: setting owners needs root");
+        }
+        let fine = verdicts(true, "Warning\nNo problems found. 5 free sectors\n/mnt/in/disk: 11/16 files\n");
+        assert_eq!(fine[0], (Verdict::Ok, "No problems found. 5 free sectors".into()));
+        assert_eq!(fine[1], (Verdict::Ok, "11/16 files".into()));
+        assert_eq!(fine[2].0, Verdict::Ok);
+        // sgdisk ends with 0 all the same.
+        let problems = verdicts(true, "Problem: the CRC is bad\nIdentified 1 problems!\n");
+        assert_eq!(problems[0].0, Verdict::Failed);
+        assert!(problems[0].1.contains("the CRC is bad; Identified 1 problems! (exit code 0)"), "{}", problems[0].1);
+        let broken = verdicts(false, "No problems found.\nInode 7 has a wrong count\n");
+        assert!(broken.iter().all(|(verdict, _)| *verdict == Verdict::Failed), "{broken:?}");
+        assert!(broken[1].1.contains("Inode 7") && broken[1].1.contains("exit code 4"), "{}", broken[1].1);
+    }
+}
