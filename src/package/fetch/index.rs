@@ -193,7 +193,7 @@ fn read_index(
     }
     let file = environment.cache.join("indexes/sha256").join(expected.sha256.to_hex());
     // Nothing is said of an index that is at hand; every further image of a build finds it so.
-    if !is_present(&file, &expected)? {
+    if !is_present(&file, &expected, &environment.reporter)? {
         fetch_index(place, release, path, &expected, &file, environment)?;
     }
     let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
