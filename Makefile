@@ -25,7 +25,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 IMAGEBUILDER = $(TARGET_DIR)/release/imagebuilder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup_test build cut_image test test-trees test-repeat lint docs doctor clean
+.PHONY: help setup setup_test setup_lint build cut_image test test-trees test-repeat lint docs doctor clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ setup: ## Install what compiling and building needs (packages of the distributio
 
 setup_test: ## Install what the tests need on top: QEMU, OVMF, readers of disk formats
 	@tools/setup test
+
+setup_lint:
+	@tools/setup lint
 
 build: setup ## Compile the program (release)
 	$(CARGO) build --release --locked
@@ -65,7 +68,7 @@ test-trees: setup_test setup ## A hundred large random trees through every write
 test-repeat: setup_test build ## Build the same image under every condition and compare all bytes, as root (half an hour)
 	IMAGEBUILDER_REPEAT=all IMAGEBUILDER_REPEAT_PROGRAM="$(IMAGEBUILDER)" $(CARGO) test --locked --test repeat -- --nocapture
 
-lint: setup ## Check formatting and run clippy, warnings as errors
+lint: setup_lint ## Check formatting and run clippy, warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 

@@ -58,7 +58,11 @@ impl Stage {
     }
 
     fn run(&self, script: &str, arguments: &[&str]) -> Output {
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        self.run_on(&std::env::var("PATH").unwrap(), script, arguments)
+    }
+
+    fn run_on(&self, path: &str, script: &str, arguments: &[&str]) -> Output {
+        let path = format!("{}:{path}", self.path("bin").display());
         let mut command = Command::new(self.path("tools").join(script));
         command.args(arguments).current_dir(self.dir.path()).env("PATH", path).env("HOME", self.path("home"));
         command.env_remove("IMAGEBUILDER_CACHE_DIR").env_remove("XDG_CACHE_HOME");
@@ -68,7 +72,7 @@ impl Stage {
     /// What apt-get was asked to install last.
     fn installed(&self) -> String {
         let log = self.read("apt.log");
-        let line = log.lines().rfind(|line| line.contains("rustc") || line.contains("rustup")).unwrap_or("");
+        let line = log.lines().rfind(|line| line.contains(" rust")).unwrap_or("");
         let words = line.split(' ').filter(|word| word.starts_with("rust") || word.starts_with("cargo"));
         words.collect::<Vec<_>>().join(" ")
     }
@@ -130,6 +134,25 @@ fn rustup_is_taken_where_the_archive_has_it_and_nothing_newer() {
     assert_eq!(stage.installed(), "rustup");
     let found = String::from_utf8(stage.run("rust-path", &[]).stdout).unwrap();
     assert_eq!(Path::new(found.trim_end()), stage.path("home/.cargo/bin"));
+}
+
+#[test]
+fn linters_come_from_the_package_beside_the_compiler() {
+    for (package, expected) in [
+        ("rustc-web", "rust-web-clippy rustfmt-web"),
+        ("rustc", "rust-clippy rustfmt"),
+        ("rustc-1.97", "rust-1.97-clippy rustfmt-1.97"),
+    ] {
+        let stage = Stage::new();
+        stage.archive(&[]);
+        stage.program("rustc", "echo rustc 9.9.0\n");
+        stage.program("cargo", "exit 1\n");
+        stage.program("dpkg", &format!("echo \"{package}: $2\"\n"));
+        // A rustup of this machine would be asked instead.
+        let output = stage.run_on("/usr/bin:/bin", "setup", &["lint"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stage.installed(), expected);
+    }
 }
 
 #[test]
