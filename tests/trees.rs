@@ -102,7 +102,7 @@ fn for_fat(tree: &Tree) -> Tree {
             _ => continue,
         };
         // Specification, "Long Name Limits": a path has at most 260 characters.
-        let short = path.as_bytes().len() < 250 && names.len() < 20_000;
+        let short = path.as_bytes().len() < 250 && names.len() < 5_000;
         let parent = path.parent().is_some_and(|parent| out.contains(&parent));
         if short && parent && path.components().all(plain) && names.insert(path.as_bytes().to_ascii_lowercase()) {
             let mtime =

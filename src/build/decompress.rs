@@ -1,6 +1,7 @@
 //! Decompressing packages on all cores while one thread uses the results in their order.
 //!
-//! Owns: [`in_order`]. At most a bounded number of bytes waits to be used.
+//! Owns: [`in_order`]. A bounded number of bytes waits to be used; a package that is larger is alone in memory with the
+//! one before it.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -8,8 +9,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::package::binary::Binary;
 
-/// No further package is begun while this much waits.
-const WAITING_BYTES: usize = 512 << 20;
+/// No further package is begun while this much waits or is being decompressed.
+const WAITING_BYTES: u64 = 96 << 20;
+/// How much larger a package is thought to be before it is decompressed.
+const LIKELY_RATIO: u64 = 5;
 
 #[derive(Default)]
 struct State {
@@ -18,7 +21,8 @@ struct State {
     /// The package that is to be used next.
     wanted: usize,
     done: BTreeMap<usize, Result<Vec<u8>>>,
-    bytes: usize,
+    /// Finished and not used yet, or thought to come.
+    bytes: u64,
     stop: bool,
 }
 
@@ -45,13 +49,17 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn length(result: &Result<Vec<u8>>) -> u64 {
+    result.as_ref().map_or(0, |data| data.len() as u64)
+}
+
 fn take(at: usize, state: &Mutex<State>, changed: &Condvar) -> Result<Vec<u8>> {
     let mut guard = lock(state);
     guard.wanted = at;
     changed.notify_all();
     loop {
         if let Some(result) = guard.done.remove(&at) {
-            guard.bytes -= result.as_ref().map_or(0, Vec::len);
+            guard.bytes -= length(&result);
             guard.wanted = at + 1;
             changed.notify_all();
             return result;
@@ -65,25 +73,27 @@ fn take(at: usize, state: &Mutex<State>, changed: &Condvar) -> Result<Vec<u8>> {
 
 fn work(packages: &[&Binary], state: &Mutex<State>, changed: &Condvar) {
     loop {
-        let at = {
+        let (at, likely) = {
             let mut guard = lock(state);
-            loop {
+            let likely = loop {
                 if guard.stop || guard.next >= packages.len() {
                     return;
                 }
                 // The one that is waited for is begun in any case.
-                if guard.bytes < WAITING_BYTES || guard.next == guard.wanted {
-                    break;
+                let likely = packages[guard.next].deb.data_size().saturating_mul(LIKELY_RATIO);
+                if guard.bytes.saturating_add(likely) <= WAITING_BYTES || guard.next == guard.wanted {
+                    guard.bytes += likely;
+                    break likely;
                 }
                 guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
-            }
+            };
             let at = guard.next;
             guard.next += 1;
-            at
+            (at, likely)
         };
         let result = packages[at].deb.data();
         let mut guard = lock(state);
-        guard.bytes += result.as_ref().map_or(0, Vec::len);
+        guard.bytes = guard.bytes - likely + length(&result);
         guard.done.insert(at, result);
         changed.notify_all();
     }

@@ -75,6 +75,11 @@ impl Deb {
         Ok(files)
     }
 
+    /// Bytes of the data member as it lies in the file.
+    pub fn data_size(&self) -> u64 {
+        self.data.size
+    }
+
     /// The data member, decompressed, for [`tar::entries`].
     pub fn data(&self) -> Result<Vec<u8>> {
         self.read(self.data, DATA_BYTES).with_context(|| format!("reading data member of {}", self.path.display()))

@@ -14,6 +14,9 @@ const LOG_GROUPS_PER_FLEX: u32 = 4;
 const LEAST_DATA: u64 = 50;
 /// The file system may grow online to so many times its size, as far as one indirect block reaches.
 const GROWTH: u64 = 1024;
+/// And to 2 TiB, unless it is so small that the room for that would weigh.
+const GROWN: u64 = (2 << 40) / BLOCK;
+const SMALL: u64 = (256 << 20) / BLOCK;
 
 #[derive(Debug, Clone)]
 pub struct Geometry {
@@ -55,7 +58,8 @@ impl Geometry {
             return Err(Error::build(format!("{inodes} inodes are too many for {groups} block groups")));
         }
         let descriptor_blocks = groups.div_ceil(DESCRIPTORS_PER_BLOCK);
-        let grown = (blocks * GROWTH).min(u64::from(u32::MAX)).div_ceil(BLOCKS_PER_GROUP);
+        let least = if blocks < SMALL { 0 } else { GROWN };
+        let grown = (blocks * GROWTH).max(least).min(u64::from(u32::MAX)).div_ceil(BLOCKS_PER_GROUP);
         let reserved = grown.div_ceil(DESCRIPTORS_PER_BLOCK).saturating_sub(descriptor_blocks);
         Ok(Geometry {
             blocks,
