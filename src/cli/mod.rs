@@ -17,6 +17,7 @@ mod inspect;
 mod lock;
 pub mod output;
 mod phase;
+mod rebuild;
 mod render;
 pub mod signals;
 mod verify;
@@ -89,6 +90,7 @@ pub enum Verb {
     Boot(boot::Args),
     Inspect(inspect::Args),
     Diff(diff::Args),
+    Rebuild(rebuild::Args),
     Verify(verify::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -164,6 +166,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Boot(args) => boot::run(args, globals),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Diff(args) => diff::run(args),
+        Verb::Rebuild(args) => rebuild::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),

@@ -13,6 +13,7 @@ pub mod locked;
 pub mod meta;
 mod normalise;
 mod outputs;
+pub mod rebuild;
 #[cfg(test)]
 mod tests;
 

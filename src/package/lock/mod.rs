@@ -7,6 +7,7 @@
 pub mod asked;
 pub mod diff;
 pub mod keep;
+pub mod places;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
