@@ -122,6 +122,11 @@ impl Apt {
             let Some(rest) = line.strip_prefix("Inst ") else { continue };
             let (name, rest) = rest.split_once(' ').unwrap();
             let version = rest.split_once('(').unwrap().1.split(' ').next().unwrap();
+            // The version that is installed, once more from another index whose entry reads a little differently
+            // (apt 2.8 compares entries, not only versions): nothing new.
+            if rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).is_some_and(|(old, _)| old == version) {
+                continue;
+            }
             answer.push(format!("{name}={version}"));
         }
         answer.sort();
