@@ -122,7 +122,7 @@ fn what(place: &Path, about: &Metadata) -> std::io::Result<String> {
 }
 
 fn xattrs(place: &Path) -> std::io::Result<Xattrs> {
-    let mut names = vec![0; 65_536];
+    let mut names = vec![0; 1024];
     let length = rustix::fs::llistxattr(place, &mut names)?;
     let mut out = Xattrs::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
