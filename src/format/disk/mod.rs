@@ -1,19 +1,16 @@
 //! A disk, or one partition of it, as data: a size and the extents that are not zero.
 //!
 //! Owns: [`DiskImage`]. File systems make one, [`DiskImage::place`] puts it on a disk, the image writers read the
-//! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory, in a file
-//! of the host ([`host_file`]) or in the content store. What the image writers have in common is here too: [`parallel`]
+//! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory or in the
+//! content store. What the image writers have in common is here too: [`parallel`]
 //! takes blocks through threads in order, [`sparse`] leaves out zeros.
 
-mod host_file;
 pub mod parallel;
 pub mod sparse;
 #[cfg(test)]
 pub mod testing;
 
 use std::sync::Arc;
-
-pub use host_file::HostFile;
 
 use crate::error::{Error, Result};
 use crate::tree::Content;
@@ -23,8 +20,6 @@ use crate::tree::Content;
 pub enum ExtentData {
     /// As long as the extent.
     Bytes(Arc<[u8]>),
-    /// From `offset` of the file on.
-    HostFile { file: Arc<HostFile>, offset: u64 },
     /// From `offset` of the content on.
     Content { content: Content, offset: u64 },
 }
@@ -61,7 +56,6 @@ impl Extent {
                 buffer.copy_from_slice(from.ok_or_else(|| Error::build("an extent is longer than its bytes"))?);
                 Ok(())
             }
-            ExtentData::HostFile { file, offset } => file.read_at(buffer, offset + skip),
             ExtentData::Content { content, offset } => content.read_at(buffer, offset + skip),
         }
     }
@@ -85,17 +79,6 @@ impl DiskImage {
         let mut disk = DiskImage { size, extents };
         disk.settle()?;
         Ok(disk)
-    }
-
-    /// A sparse file of the host, for example one that a mkfs program made. The file must not change any more.
-    pub fn from_host_file(file: HostFile) -> Result<DiskImage> {
-        let file = Arc::new(file);
-        let extent = |range: std::ops::Range<u64>| Extent {
-            offset: range.start,
-            length: range.end - range.start,
-            data: ExtentData::HostFile { file: file.clone(), offset: range.start },
-        };
-        DiskImage::new(file.size(), file.data_ranges()?.into_iter().map(extent).collect())
     }
 
     pub fn size(&self) -> u64 {
