@@ -1,7 +1,8 @@
 //! Is an image file what it should be: its own checksums, its structure, and what independent readers say.
 //!
 //! Owns: [`image`], the checks by name ([`CHECKS`]) and their [`Outcome`]s. Our own code looks at the files beside the
-//! image ([`published`]) and at container, partition table and file systems ([`structure`]); e2fsck, fsck.fat, sgdisk
+//! image ([`published`]) and, by the readers of `inspect`, at container, partition table and file systems
+//! ([`structure`]); e2fsck, fsck.fat, sgdisk
 //! and qemu-img, which know nothing of us, come from the tools tree and run in the sandbox ([`readers`]). The image is
 //! never written to. A check that finds something is an outcome; `Err` means that a check could not be made.
 
@@ -33,10 +34,14 @@ pub const MD5SUM: Check = check("md5sum", "`<image>.md5sum` holds the digest of 
 pub const METADATA: Check =
     check("output-metadata", "the output metadata has the file's name, format, sizes and digests");
 pub const LOCK: Check = check("lock", "the lock beside the image can be read");
-pub const CONTAINER: Check = check("container", "the image format's header is whole, and needs no other file");
+pub const CONTAINER: Check =
+    check("container", "the image format is known, its header is whole, and it needs no other file");
 pub const PARTITIONS: Check =
     check("partition-table", "both GPT headers have their checksums; partitions lie on the disk and do not overlap");
-pub const EXTENT: Check = check("file-system-extent", "a file system is not larger than its partition");
+pub const FILE_SYSTEM: Check = check(
+    "file-system",
+    "our own reader gets through all folders of a file system, which is not larger than its partition",
+);
 pub const QEMU_IMG: Check = check("qemu-img", "`qemu-img check` and `info`: format, clusters, reference counts, size");
 pub const SGDISK: Check = check("sgdisk", "`sgdisk -v` finds no problem in the partition table");
 pub const E2FSCK: Check = check("e2fsck", "`e2fsck -fn` finds nothing to repair");
@@ -44,7 +49,7 @@ pub const FSCK_FAT: Check = check("fsck.fat", "`fsck.fat -n` finds nothing to re
 
 /// All of them, in the order they are made.
 pub const CHECKS: [Check; 11] =
-    [SHA256, MD5SUM, METADATA, LOCK, CONTAINER, QEMU_IMG, PARTITIONS, SGDISK, EXTENT, E2FSCK, FSCK_FAT];
+    [SHA256, MD5SUM, METADATA, LOCK, CONTAINER, QEMU_IMG, PARTITIONS, SGDISK, FILE_SYSTEM, E2FSCK, FSCK_FAT];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -105,16 +110,21 @@ pub fn space_needed(image: &Path) -> u64 {
 pub fn image(request: &Request<'_>) -> Result<Vec<Outcome>> {
     let step = request.reporter.step(format!("verify {}", request.image.display()));
     let mut outcomes = Outcomes::default();
-    let container = structure::Container::examine(request.image)?;
-    published::check(request.image, &container, &mut outcomes)?;
-    outcomes.of(CONTAINER, "", container.check());
-    let disk = readers::disk(request, &container, &mut outcomes)?;
-    if let Some(disk) = disk {
-        let partitions = structure::partitions(&disk, &mut outcomes)?;
-        readers::partition_table(request, &disk, &mut outcomes)?;
-        for partition in &partitions {
-            structure::extent(&disk, partition, &mut outcomes)?;
-            readers::file_system(request, &disk, partition, &mut outcomes)?;
+    let image = structure::open(request.image, &mut outcomes)?;
+    published::check(request.image, image.as_ref(), &mut outcomes)?;
+    if let Some(image) = &image {
+        let disk = readers::disk(request, image, &mut outcomes)?;
+        if structure::qemu_format(&image.container).is_some() {
+            structure::partition_table(image, &mut outcomes);
+        }
+        if let Some(disk) = disk.as_ref().filter(|_| image.table.is_some()) {
+            readers::partition_table(request, disk, &mut outcomes)?;
+        }
+        for volume in &image.volumes {
+            structure::file_system(volume, &mut outcomes)?;
+            if let Some(disk) = &disk {
+                readers::file_system(request, disk, volume, &mut outcomes)?;
+            }
         }
     }
     let failed = outcomes.0.iter().filter(|outcome| outcome.verdict == Verdict::Failed).count();

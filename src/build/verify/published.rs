@@ -5,20 +5,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::structure::Container;
 use super::{LOCK, MD5SUM, METADATA, Outcomes, SHA256, Verdict};
 use crate::build::evidence::Checksums;
 use crate::document::{self, Node};
 use crate::error::{Context, Result};
+use crate::inspect::image::{Container, Image};
 use crate::package::lock::{LOCK_VERSION, Lock};
 
 /// No side file comes near it.
 const LIMIT: u64 = 64 << 20;
 
-pub(super) fn check(image: &Path, container: &Container, outcomes: &mut Outcomes) -> Result<()> {
+/// `read` is the image as it was opened, if that went well.
+pub(super) fn check(image: &Path, read: Option<&Image>, outcomes: &mut Outcomes) -> Result<()> {
     let sums = Checksums::of(image)?;
     for (check, extension, digest) in [(SHA256, "sha256", &sums.sha256), (MD5SUM, "md5sum", &sums.md5)] {
-        match read(&beside(image, extension))? {
+        match text_of(&beside(image, extension))? {
             None => outcomes.add(check, Verdict::Skipped, "", format!("no .{extension} beside the image")),
             Some(text) if text == format!("{digest}\n") => outcomes.add(check, Verdict::Ok, "", digest.clone()),
             Some(text) => {
@@ -27,7 +28,7 @@ pub(super) fn check(image: &Path, container: &Container, outcomes: &mut Outcomes
             }
         }
     }
-    metadata(image, container, &sums, outcomes)?;
+    metadata(image, read, &sums, outcomes)?;
     lock(image, outcomes)
 }
 
@@ -39,7 +40,7 @@ fn beside(image: &Path, extension: &str) -> PathBuf {
     image.with_file_name(name)
 }
 
-fn read(path: &Path) -> Result<Option<String>> {
+fn text_of(path: &Path) -> Result<Option<String>> {
     let context = || format!("reading {}", path.display());
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() && metadata.len() <= LIMIT => {}
@@ -58,43 +59,40 @@ fn named_after(image: &Path, suffix: &str) -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-fn metadata(image: &Path, container: &Container, sums: &Checksums, outcomes: &mut Outcomes) -> Result<()> {
+fn metadata(image: &Path, read: Option<&Image>, sums: &Checksums, outcomes: &mut Outcomes) -> Result<()> {
     let Some(path) = named_after(image, ".output-metadata.yaml") else {
         outcomes.add(METADATA, Verdict::Skipped, "", "no output metadata beside the image");
         return Ok(());
     };
-    let text = read(&path)?.unwrap_or_default();
+    let text = text_of(&path)?.unwrap_or_default();
     let file_name = image.file_name().unwrap_or_default().to_string_lossy();
     let result = match document::load_str(&path.display().to_string(), &text) {
         Err(error) => Err(error.message().to_owned()),
-        Ok(documents) => compare(documents.first(), &file_name, container, sums),
+        Ok(documents) => compare(documents.first(), &file_name, read, sums),
     };
     outcomes.of(METADATA, "", result);
     Ok(())
 }
 
 /// What the metadata says of a file against what the file is.
-fn compare(
-    metadata: Option<&Node>,
-    file_name: &str,
-    container: &Container,
-    sums: &Checksums,
-) -> Result<String, String> {
+fn compare(metadata: Option<&Node>, file_name: &str, read: Option<&Image>, sums: &Checksums) -> Result<String, String> {
     let text = |node: &Node, key: &str| node.get(key).and_then(Node::text).map(str::to_owned);
     let images = metadata.and_then(|node| node.get("images")).and_then(Node::as_sequence).unwrap_or_default();
     let Some(entry) = images.iter().find(|entry| text(entry, "fileName").as_deref() == Some(file_name)) else {
         return Err(format!("it does not mention {file_name}"));
     };
-    let format = container.format.qemu();
     let mut expected =
         vec![("size", sums.size.to_string()), ("md5", sums.md5.clone()), ("sha256", sums.sha256.clone())];
-    expected.extend(container.virtual_size.map(|size| ("virtualSize", size.to_string())));
-    // Metal3 says `vhd` where qemu-img says `vpc`.
-    if format != "vpc" {
-        expected.push(("format", format.to_owned()));
+    if let Some(image) = read {
+        expected.push(("format", image.container.name().to_owned()));
+        if !matches!(image.container, Container::Tar(_)) {
+            expected.push(("virtualSize", image.disk.size().to_string()));
+        }
     }
     for (key, value) in expected {
         let said = text(entry, key).unwrap_or_default();
+        // qemu-img's word and Metal3's.
+        let said = if key == "format" && said == "vpc" { "vhd".to_owned() } else { said };
         if said != value {
             return Err(format!("`{key}` is `{said}`, the file has {value}"));
         }
@@ -112,7 +110,7 @@ fn lock(image: &Path, outcomes: &mut Outcomes) -> Result<()> {
         outcomes.add(LOCK, Verdict::Skipped, "", "no lock beside the image");
         return Ok(());
     };
-    let text = read(&path)?.unwrap_or_default();
+    let text = text_of(&path)?.unwrap_or_default();
     // An image made by an older program is no worse for it.
     let version = text.lines().find_map(|line| line.strip_prefix("lockVersion: ")).unwrap_or_default();
     if version.parse().is_ok_and(|version: u32| version != LOCK_VERSION) {
@@ -148,7 +146,7 @@ mod tests {
 
     fn outcomes(image: &Path) -> Vec<Outcome> {
         let mut outcomes = Outcomes::default();
-        check(image, &Container::examine(image).unwrap(), &mut outcomes).unwrap();
+        check(image, Image::open(image).ok().as_ref(), &mut outcomes).unwrap();
         outcomes.0
     }
 
@@ -178,7 +176,7 @@ mod tests {
         edit("node.raw.sha256", "\n", "  node.raw\n");
         assert_eq!(failed(&image), ["sha256"]);
         set(folder.path());
-        edit("node.output-metadata.yaml", "virtualSize: 4096", "virtualSize: 4097");
+        edit("node.output-metadata.yaml", "  size: 4096", "  size: 4097");
         assert_eq!(failed(&image), ["output-metadata"]);
         set(folder.path());
         edit("node.output-metadata.yaml", "/node.raw", "/other.raw");

@@ -3,15 +3,19 @@
 //! Owns: how each is called and how its answer is read. They come from the tools tree, run in the sandbox and get the
 //! image read-only. The format is always named, so that no program guesses from bytes that a node can write.
 
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::structure::{Container, Disk, FileSystem, Format, Partition};
-use super::{E2FSCK, FSCK_FAT, Outcomes, QEMU_IMG, Request, SGDISK, Verdict};
+use super::structure::{self, Disk};
+use super::{Check, E2FSCK, FSCK_FAT, Outcomes, QEMU_IMG, Request, SGDISK, Verdict};
 use crate::build::toolstree::{Input, OUTPUT, Program, Tools};
 use crate::error::{Context, Result};
+use crate::inspect::ext4::Ext4;
+use crate::inspect::fat::Fat;
+use crate::inspect::image::{Image, Volume};
 use crate::interrupt;
 use crate::sandbox::Finished;
 
@@ -21,19 +25,17 @@ const NO_READERS: &str = "no independent readers";
 const BLOCK: u64 = 1 << 20;
 
 /// Lets qemu-img look at the container and gives the disk in it as a raw file; nothing if that cannot be had.
-pub(super) fn disk(request: &Request<'_>, container: &Container, outcomes: &mut Outcomes) -> Result<Option<Disk>> {
+pub(super) fn disk(request: &Request<'_>, image: &Image, outcomes: &mut Outcomes) -> Result<Option<Disk>> {
+    let Some(format) = structure::qemu_format(&image.container) else { return Ok(None) };
     let Some(tools) = request.tools else {
         outcomes.add(QEMU_IMG, Verdict::Skipped, "", NO_READERS);
-        return match container.format {
-            Format::Raw => Disk::open(request.image).map(Some),
-            _ => Ok(None),
-        };
+        return Ok(None);
     };
     let input = Input { source: request.image, name: "image" };
-    let result = examine(tools, container, input)?;
+    let result = examine(tools, format, image.disk.size(), input)?;
     let whole = result.is_ok();
     outcomes.of(QEMU_IMG, "", result);
-    if container.format == Format::Raw {
+    if format == "raw" {
         return Disk::open(request.image).map(Some);
     }
     if !whole {
@@ -42,7 +44,7 @@ pub(super) fn disk(request: &Request<'_>, container: &Container, outcomes: &mut 
     let output = request.scratch.join("disk");
     std::fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
     let target = format!("{OUTPUT}/disk.raw");
-    let arguments = ["convert", "-f", container.format.qemu(), "-O", "raw", &input.path(), &target];
+    let arguments = ["convert", "-f", format, "-O", "raw", &input.path(), &target];
     let finished = tools.run(Program::QemuImg, &arguments, &[input], Some(&output))?;
     if !finished.success {
         outcomes.add(QEMU_IMG, Verdict::Failed, "", format!("reading the disk: {}", said(&finished)));
@@ -52,8 +54,7 @@ pub(super) fn disk(request: &Request<'_>, container: &Container, outcomes: &mut 
 }
 
 /// `qemu-img info` and, for formats that have something to check, `qemu-img check`.
-fn examine(tools: &Tools<'_>, container: &Container, input: Input<'_>) -> Result<Result<String, String>> {
-    let format = container.format.qemu();
+fn examine(tools: &Tools<'_>, format: &str, size: u64, input: Input<'_>) -> Result<Result<String, String>> {
     let info = tools.run(Program::QemuImg, &["info", "-f", format, "--output=json", &input.path()], &[input], None)?;
     if !info.success {
         return Ok(Err(said(&info)));
@@ -61,15 +62,14 @@ fn examine(tools: &Tools<'_>, container: &Container, input: Input<'_>) -> Result
     let Ok(answer) = serde_json::from_str::<Value>(&info.tail) else {
         return Ok(Err(format!("`qemu-img info` said: {}", said(&info))));
     };
-    let size = answer["virtual-size"].as_u64();
-    if container.virtual_size.is_some_and(|expected| size != Some(expected)) {
-        return Ok(Err(format!("the disk has {size:?} bytes, its header says {:?}", container.virtual_size)));
+    if answer["virtual-size"].as_u64() != Some(size) {
+        return Ok(Err(format!("the disk has {} bytes, we read {size}", answer["virtual-size"])));
     }
     if answer["backing-filename"].is_string() {
         return Ok(Err("it needs another file below it (a backing file)".into()));
     }
-    if !matches!(container.format, Format::Qcow2 | Format::Vmdk) {
-        return Ok(Ok(format!("{format}, {} bytes", size.unwrap_or_default())));
+    if !matches!(format, "qcow2" | "vmdk") {
+        return Ok(Ok(format!("{format}, {size} bytes")));
     }
     let check = tools.run(Program::QemuImg, &["check", "-f", format, &input.path()], &[input], None)?;
     if check.success { Ok(Ok(first_line(&check.tail))) } else { Ok(Err(said(&check))) }
@@ -95,29 +95,39 @@ pub(super) fn partition_table(request: &Request<'_>, disk: &Disk, outcomes: &mut
     Ok(())
 }
 
-pub(super) fn file_system(
-    request: &Request<'_>,
-    disk: &Disk,
-    partition: &Partition,
-    outcomes: &mut Outcomes,
-) -> Result<()> {
-    let name = partition.name();
-    let check = match partition.file_system {
-        FileSystem::Ext => E2FSCK,
-        FileSystem::Fat => FSCK_FAT,
-        FileSystem::Unknown => return Ok(()),
-    };
-    let Some(tools) = request.tools else {
-        outcomes.add(check, Verdict::Skipped, &name, NO_READERS);
+pub(super) fn file_system(request: &Request<'_>, disk: &Disk, volume: &Volume, outcomes: &mut Outcomes) -> Result<()> {
+    let (start, size) = volume.partition.as_ref().map_or((0, disk.size), |found| (found.start, found.size));
+    // By its magic number, for one that cannot be read is just what e2fsck is for.
+    let check = if Ext4::probe(&*volume.source) {
+        E2FSCK
+    } else if Fat::probe(&*volume.source) {
+        FSCK_FAT
+    } else {
         return Ok(());
     };
-    let finished = if partition.file_system == FileSystem::Ext {
+    judge(request, disk, check, start..start + size, &volume.describe(), outcomes)
+}
+
+/// Lets e2fsck or fsck.fat look at a stretch of the disk.
+fn judge(
+    request: &Request<'_>,
+    disk: &Disk,
+    check: Check,
+    place: Range<u64>,
+    name: &str,
+    outcomes: &mut Outcomes,
+) -> Result<()> {
+    let Some(tools) = request.tools else {
+        outcomes.add(check, Verdict::Skipped, name, NO_READERS);
+        return Ok(());
+    };
+    let finished = if check.name == E2FSCK.name {
         // ext4 can be checked where it lies.
         let input = Input { source: &disk.path, name: "disk" };
-        let place = format!("{}?offset={}", input.path(), partition.start);
+        let place = format!("{}?offset={}", input.path(), place.start);
         tools.run(Program::E2fsck, &["-fn", &place], &[input], None)?
     } else {
-        let copy = extract(request, disk, partition)?;
+        let copy = extract(request, disk, place)?;
         let input = Input { source: &copy, name: "fat" };
         let finished = tools.run(Program::FsckFat, &["-n", &input.path()], &[input], None)?;
         std::fs::remove_file(&copy).with_context(|| format!("removing {}", copy.display()))?;
@@ -125,24 +135,24 @@ pub(super) fn file_system(
     };
     let summary = finished.tail.trim_end().lines().last().unwrap_or_default();
     let summary = summary.split_once(": ").map_or(summary, |(_, rest)| rest).to_owned();
-    outcomes.of(check, &name, if finished.success { Ok(summary) } else { Err(said(&finished)) });
+    outcomes.of(check, name, if finished.success { Ok(summary) } else { Err(said(&finished)) });
     Ok(())
 }
 
 /// A partition as a file of its own, with holes where it is zero.
-fn extract(request: &Request<'_>, disk: &Disk, partition: &Partition) -> Result<PathBuf> {
+fn extract(request: &Request<'_>, disk: &Disk, place: Range<u64>) -> Result<PathBuf> {
     let path = request.scratch.join("partition.raw");
     let context = || format!("writing {}", path.display());
     let file = std::fs::File::create(&path).with_context(context)?;
-    file.set_len(partition.size).with_context(context)?;
+    file.set_len(place.end - place.start).with_context(context)?;
     let mut buffer = vec![0; BLOCK as usize];
-    let mut at = 0;
-    while at < partition.size {
+    let mut at = place.start;
+    while at < place.end {
         interrupt::check()?;
-        let block = &mut buffer[..(partition.size - at).min(BLOCK) as usize];
-        disk.read(block, partition.start + at)?;
+        let block = &mut buffer[..(place.end - at).min(BLOCK) as usize];
+        disk.read(block, at)?;
         if block.iter().any(|byte| *byte != 0) {
-            file.write_all_at(block, at).with_context(context)?;
+            file.write_all_at(block, at - place.start).with_context(context)?;
         }
         at += block.len() as u64;
     }
@@ -194,9 +204,8 @@ mod tests {
         let request = Request { image: &image, tools: Some(&tools), scratch: scratch.path(), reporter: &reporter };
         let (disk, mut outcomes) = (Disk::open(&image).unwrap(), Outcomes::default());
         partition_table(&request, &disk, &mut outcomes).unwrap();
-        for kind in [FileSystem::Ext, FileSystem::Fat] {
-            let partition = Partition { number: 1, start: 4096, size: 4096, file_system: kind };
-            file_system(&request, &disk, &partition, &mut outcomes).unwrap();
+        for check in [E2FSCK, FSCK_FAT] {
+            judge(&request, &disk, check, 4096..8192, "partition 1", &mut outcomes).unwrap();
         }
         outcomes.0.into_iter().map(|outcome| (outcome.verdict, outcome.detail)).collect()
     }
