@@ -103,8 +103,8 @@ fn packages(old: &Packages<'_>, new: &Packages<'_>, changes: &mut Vec<Change>) {
                     Ordering::Less => Kind::Downgraded,
                     Ordering::Equal => Kind::Changed,
                 };
-                let described = |part: &str, package: &LockedPackage| match kind {
-                    Kind::Changed => details(part, package, (part_before, before), (part, now)),
+                let described = |own_part: &str, package: &LockedPackage| match kind {
+                    Kind::Changed => details(own_part, package, (part_before, before), (part, now)),
                     _ => package.version.clone(),
                 };
                 let same_bytes = (before.sha256, &before.version) == (now.sha256, &now.version);
