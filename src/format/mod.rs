@@ -10,5 +10,6 @@ pub mod fat;
 pub mod gpt;
 pub mod qcow2;
 pub mod raw;
+pub mod tar;
 pub mod vhd;
 pub mod vmdk;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::format::*;
 use super::*;
-use crate::format::disk::testing::{any_disk, compare, mixed, noise, qemu_img};
+use crate::format::disk::testing::{any_disk, compare, mixed, noise};
 use crate::format::disk::{DiskImage, Extent};
 
 const BOTH: [Subformat; 2] = [Subformat::Dynamic, Subformat::Fixed];
