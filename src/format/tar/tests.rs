@@ -42,7 +42,8 @@ fn tree() -> Tree {
     put(b"dev/sda", Kind::BlockDevice { major: 8, minor: 1_000_000 }, meta(0o660));
     put(b"run/fifo", Kind::Fifo, meta(0o600));
     let odd = Mtime { seconds: -5, nanoseconds: 9 };
-    put(b"odd/caf\xc3\xa9 \"\n'", file(b"1"), Meta { mtime: odd, ..Meta::root(0o644) });
+    put(b"odd/caf\xc3\xa9 \"\n'", file(b"1"), meta(0o644));
+    put(b"odd/old", file(b"1"), Meta { mtime: odd, ..Meta::root(0o644) });
     put(b"odd/\xff\xfe", file(b"2"), Meta { mtime: Mtime { seconds: 5, nanoseconds: 120 }, ..Meta::root(0o644) });
     let deep = [&[b'd'; 200][..], b"/", &[b'e'; 200], b"/\xff", &[b'f'; 199]].concat();
     put(&deep, file(b"deep"), Meta { uid: u32::MAX - 1, ..meta(0o644) });
