@@ -6,16 +6,24 @@
 use std::path::Path;
 use std::process::{Command, Output as Ran};
 
-use imagebuilder::api::image_configuration::QcowCompression;
 use imagebuilder::api::params::Params;
 use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
 use imagebuilder::api::scalar::Size;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request};
+use imagebuilder::format::{qcow2, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
 use imagebuilder::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
+/// Disk images beside the raw one, and what qemu-img calls them.
+const DISKS: [(&str, &str); 5] = [
+    ("disk.qcow2", "qcow2"),
+    ("plain.qcow2", "qcow2"),
+    ("disk.vmdk", "vmdk"),
+    ("disk.vhd", "vpc"),
+    ("fixed.vhd", "vpc"),
+];
 const EPOCH: i64 = 1_700_000_000;
 const MIB: u64 = 1 << 20;
 /// cap_net_raw=ep, version 2 (linux/capability.h).
@@ -118,8 +126,14 @@ fn pack(tree: &Tree, folder: &Path) {
     let output = |format, name: &str| Output { format, path: folder.join(name) };
     let outputs = [
         output(Format::Raw, "disk.raw"),
-        output(Format::Qcow2(Some(QcowCompression::Zstd)), "disk.qcow2"),
-        output(Format::Qcow2(None), "plain.qcow2"),
+        output(Format::Qcow2(qcow2::Compression::Zstd), "disk.qcow2"),
+        output(Format::Qcow2(qcow2::Compression::None), "plain.qcow2"),
+        output(Format::Vmdk, "disk.vmdk"),
+        output(Format::Vhd(vhd::Subformat::Dynamic), "disk.vhd"),
+        output(Format::Vhd(vhd::Subformat::Fixed), "fixed.vhd"),
+        output(Format::Tar(tar::Compression::None), "root.tar"),
+        output(Format::Tar(tar::Compression::Gzip), "root.tar.gz"),
+        output(Format::Tar(tar::Compression::Zstd), "root.tar.zst"),
     ];
     pack::pack(&request, &outputs).unwrap();
 }
@@ -142,9 +156,19 @@ fn a_disk_that_independent_readers_accept() {
     let name = |name: &str| folder.join(name).to_str().unwrap().to_owned();
 
     assert_clean("sgdisk", &["-v", &name("disk.raw")]);
-    for image in ["disk.qcow2", "plain.qcow2"] {
-        assert_clean("qemu-img", &["check", &name(image)]);
-        assert_clean("qemu-img", &["compare", &name(image), &name("disk.raw")]);
+    for (image, format) in DISKS {
+        // qemu-img has no check for VHD.
+        if format != "vpc" {
+            assert_clean("qemu-img", &["check", "-f", format, &name(image)]);
+        }
+        assert_clean("qemu-img", &["compare", "-f", format, "-F", "raw", &name(image), &name("disk.raw")]);
+    }
+    for archive in ["root.tar", "root.tar.gz", "root.tar.zst"] {
+        if let Some(ran) = reader("tar", &["-tf", &name(archive)]) {
+            let listing = text(&ran);
+            assert!(listing.starts_with("./\n./bin\n./boot/\n"), "{listing}");
+            assert_eq!(listing.lines().count(), tree.len());
+        }
     }
     let (root, esp, boot) = (cut(folder, 1), cut(folder, 2), cut(folder, 3));
     assert_clean("e2fsck", &["-fn", &root]);
@@ -201,7 +225,8 @@ fn twice_the_same_bytes() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     pack(&tree, one.path());
     pack(&tree, two.path());
-    for name in ["disk.raw", "disk.qcow2", "plain.qcow2"] {
+    let archives = ["root.tar", "root.tar.gz", "root.tar.zst"];
+    for name in DISKS.map(|(name, _)| name).into_iter().chain(archives).chain(["disk.raw"]) {
         let read = |folder: &tempfile::TempDir| std::fs::read(folder.path().join(name)).unwrap();
         assert!(read(&one) == read(&two), "{name} differs");
     }

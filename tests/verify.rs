@@ -90,7 +90,7 @@ fn describe(path: &Path, format: &str, virtual_size: u64) {
     let checksums = Checksums::of(path).unwrap();
     std::fs::write(folder.join(format!("{name}.sha256")), format!("{}\n", checksums.sha256)).unwrap();
     std::fs::write(folder.join(format!("{name}.md5sum")), format!("{}\n", checksums.md5)).unwrap();
-    let record = ImageRecord { file_name: name, format: format.into(), virtual_size, checksums };
+    let record = ImageRecord { file_name: name, format: format.into(), virtual_size: Some(virtual_size), checksums };
     std::fs::write(folder.join("node.output-metadata.yaml"), output_metadata(folder, &[record])).unwrap();
 }
 

@@ -33,8 +33,8 @@ pub struct Image {
     pub output_file_name: Option<String>,
 }
 
-/// An output format. `iso`, `vmdk`, `vhd`, `tar` and `root` have issues of their own; asking for one today is an
-/// error that says so.
+/// An output format. `root` is upstream's root file system, of which we make the archive that `tar` is too. `iso` has
+/// an issue of its own; asking for it today is an error that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageType {
@@ -72,7 +72,7 @@ impl ImageType {
         }
     }
 
-    /// The extensions files of this type go by; the first is the one we give. `root` is a folder.
+    /// The extensions files of this type go by; the first is the one we give.
     pub fn extensions(self) -> &'static [&'static str] {
         match self {
             ImageType::Qcow => &["qcow2", "qcow"],
@@ -80,13 +80,24 @@ impl ImageType {
             ImageType::Iso => &["iso"],
             ImageType::Vmdk => &["vmdk"],
             ImageType::Vhd => &["vhd"],
-            ImageType::Tar => &["tar"],
-            ImageType::Root => &[],
+            ImageType::Tar | ImageType::Root => &["tar", "tar.gz", "tgz", "tar.zst"],
         }
     }
 
     pub fn extension(self) -> &'static str {
         self.extensions().first().copied().unwrap_or_default()
+    }
+
+    /// The type that a file name speaks of, with the name before its extension and the extension.
+    pub fn of_file_name(name: &str) -> Option<(ImageType, &str, &'static str)> {
+        let of = |kind: &ImageType| {
+            let found = kind.extensions().iter().find_map(|extension| {
+                let stem = name.strip_suffix(extension)?.strip_suffix('.').filter(|stem| !stem.is_empty())?;
+                Some((stem, *extension))
+            });
+            found.map(|(stem, extension)| (*kind, stem, extension))
+        };
+        ImageType::ALL.iter().find_map(of)
     }
 }
 
@@ -135,6 +146,63 @@ pub struct BuilderParams {
     pub isobuilder: Option<Builder>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qcowbuilder: Option<Builder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vhdbuilder: Option<VhdBuilder>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tarbuilder: Option<TarBuilder>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VhdBuilder {
+    /// `dynamic` (default) or `fixed`.
+    pub subformat: VhdSubformat,
+}
+
+/// In the words of `qemu-img create -f vpc -o subformat=`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VhdSubformat {
+    /// Holds only blocks with data: small to carry about, and what Hyper-V, XenServer and VirtualBox take.
+    #[default]
+    Dynamic,
+    /// The whole disk with a footer: the only kind Azure takes. Sparse in the output folder.
+    Fixed,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TarBuilder {
+    /// `none`, `gzip` or `zstd`; without it the file name says (`.tar`, `.tar.gz`, `.tar.zst`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<TarCompression>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TarCompression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl TarCompression {
+    /// Of an archive with one of [`ImageType::Tar`]'s extensions.
+    pub fn of_extension(extension: &str) -> TarCompression {
+        match extension {
+            "tar.gz" | "tgz" => TarCompression::Gzip,
+            "tar.zst" => TarCompression::Zstd,
+            _ => TarCompression::None,
+        }
+    }
+
+    pub fn extension(self) -> &'static str {
+        match self {
+            TarCompression::None => "tar",
+            TarCompression::Gzip => "tar.gz",
+            TarCompression::Zstd => "tar.zst",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -49,9 +49,10 @@ impl Checksums {
 #[derive(Debug, Clone)]
 pub struct ImageRecord {
     pub file_name: String,
-    /// `qcow2`, `raw`: the word that Metal3 and qemu-img use.
+    /// `qcow2`, `raw`, `vmdk`, `vhd`, `tar`: the word that Metal3 and Glance use.
     pub format: String,
-    pub virtual_size: u64,
+    /// Of the disk; an archive has none.
+    pub virtual_size: Option<u64>,
     pub checksums: Checksums,
 }
 
@@ -68,7 +69,9 @@ pub fn output_metadata(output: &Path, images: &[ImageRecord]) -> String {
         text += &format!("- fileName: {}\n", quote(&image.file_name));
         text += &format!("  format: {}\n", image.format);
         text += &format!("  size: {}\n", image.checksums.size);
-        text += &format!("  virtualSize: {}\n", image.virtual_size);
+        if let Some(size) = image.virtual_size {
+            text += &format!("  virtualSize: {size}\n");
+        }
         text += &format!("  md5: {}\n", image.checksums.md5);
         text += &format!("  sha256: {}\n", image.checksums.sha256);
     }
@@ -116,8 +119,12 @@ mod tests {
     #[test]
     fn metadata_is_yaml_with_upstreams_keys() {
         let checksums = Checksums { sha256: "aa".into(), md5: "bb".into(), size: 7 };
-        let record =
-            ImageRecord { file_name: "x.qcow2".into(), format: "qcow2".into(), virtual_size: 19 << 30, checksums };
+        let record = ImageRecord {
+            file_name: "x.qcow2".into(),
+            format: "qcow2".into(),
+            virtual_size: Some(19 << 30),
+            checksums,
+        };
         let text = output_metadata(Path::new("out"), &[record]);
         assert!(text.starts_with("bootImagePath: \"out/x.qcow2\"\nmd5sum: bb\nimages:\n"), "{text}");
         assert!(text.contains("  virtualSize: 20401094656\n"), "{text}");

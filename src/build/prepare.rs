@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::clock;
+use super::pack::Format;
 use super::run::Options;
 use super::toolstree::{self, Program, Source};
 use crate::boot::{Identity, Layout};
@@ -52,6 +53,10 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared
     }
     let identity = Identity { site: intent.site.clone(), image: intent.image.clone() };
     let layout = Layout::new(&intent.params.storage, &identity)?;
+    for output in &intent.outputs {
+        let held = Format::of(output)?.check_size(layout.disk_size);
+        held.map_err(|error| error.about(&["storage", "qcow_capacity"]))?;
+    }
     let keyrings = keyring_files(intent)?;
     let (lock, debs) = match existing(intent, options)? {
         Some(lock) => {

@@ -11,13 +11,12 @@ use super::prepare::{Locking, Prepared, prepare};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
 use super::{initramfs, rootfs, verify};
-use crate::api::image_configuration::{ImageType, QcowCompression};
 use crate::boot;
 use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
 use crate::osconfig::{self, Facts};
 use crate::package::{self, lock::Lock};
-use crate::plan::{Compression, Intent, StepName};
+use crate::plan::{Intent, StepName};
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
 use crate::tree::host::Folder;
@@ -201,7 +200,7 @@ fn publish(
     let outputs: Vec<pack::Output> = intent
         .outputs
         .iter()
-        .map(|output| Ok(pack::Output { format: format(output)?, path: staging.path(&output.file_name) }))
+        .map(|output| Ok(pack::Output { format: Format::of(output)?, path: staging.path(&output.file_name) }))
         .collect::<Result<_>>()?;
     let request = pack::Request {
         tree,
@@ -225,7 +224,7 @@ fn publish(
             set.side_files.push(name);
         }
         set.images.push(output.file_name.clone());
-        let virtual_size = one.layout.disk_size;
+        let virtual_size = packed.format.is_disk().then_some(one.layout.disk_size);
         let (file_name, format) = (output.file_name.clone(), packed.format.name().to_owned());
         records.push(ImageRecord { file_name, format, virtual_size, checksums });
     }
@@ -253,7 +252,8 @@ fn publish(
 /// Nothing is published that independent programs find fault with.
 fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scratch: &Path) -> Result<()> {
     let tools = Tools::unpack(tools, &scratch.join("readers"), options.sandbox)?;
-    for output in outputs {
+    // Archives hold no disk to look at.
+    for output in outputs.iter().filter(|output| output.format.is_disk()) {
         let scratch = self::scratch(scratch, "verify-")?;
         let reporter = &options.environment.reporter;
         let request = verify::Request { image: &output.path, tools: Some(&tools), scratch: scratch.path(), reporter };
@@ -265,16 +265,4 @@ fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scr
 fn output_folder(intent: &Intent, options: &Options<'_>) -> PathBuf {
     let of_documents = || intent.output_folder.clone();
     options.output_folder.clone().or_else(of_documents).unwrap_or_else(|| PathBuf::from("out"))
-}
-
-fn format(output: &crate::plan::Output) -> Result<Format> {
-    match (output.kind, output.compression) {
-        (ImageType::Raw, _) => Ok(Format::Raw),
-        (ImageType::Qcow, Compression::None) => Ok(Format::Qcow2(None)),
-        (ImageType::Qcow, Compression::Zstd) => Ok(Format::Qcow2(Some(QcowCompression::Zstd))),
-        (ImageType::Qcow, Compression::Zlib) => Ok(Format::Qcow2(Some(QcowCompression::Zlib))),
-        (other, _) => {
-            Err(Error::documents(format!("image type {other:?} cannot be written yet")).hint("`qcow` and `raw` can"))
-        }
-    }
 }

@@ -108,10 +108,15 @@ fn summary(built: &[Built], reporter: &Reporter, wall: Duration, program: &str) 
         for file in &one.files {
             let size = std::fs::metadata(file).map(|metadata| words::bytes(metadata.len())).unwrap_or_default();
             let of = one.records.iter().find(|record| file.ends_with(&record.file_name));
-            let disk = of.map(|record| format!(" (disk of {})", words::bytes(record.virtual_size))).unwrap_or_default();
+            let disk = of.and_then(|record| record.virtual_size);
+            let disk = disk.map(|size| format!(" (disk of {})", words::bytes(size))).unwrap_or_default();
             text.push_str(&format!("  {}  {size}{disk}\n", file.display()));
         }
-        if let Some(image) = one.files.first() {
+        let archive = |file: &std::path::Path| {
+            let of = one.records.iter().find(|record| file.ends_with(&record.file_name));
+            of.is_some_and(|record| record.virtual_size.is_none())
+        };
+        if let Some(image) = one.files.first().filter(|file| !archive(file)) {
             let (program, image) = (words::shell(program), words::shell(&image.to_string_lossy()));
             text.push_str(&format!("  boot it: {program} boot {image}\n"));
         }

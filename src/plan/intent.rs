@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::meta;
 use crate::api::airship_image::AirshipImageSpec;
-use crate::api::image_configuration::{ImageType, QcowCompression};
+use crate::api::image_configuration::{ImageType, QcowCompression, TarCompression, VhdSubformat};
 use crate::api::params::software::Layer;
 use crate::api::{API_VERSION, AirshipImage, ObjectMeta, Params};
 use crate::check::Finding;
@@ -57,15 +57,29 @@ pub struct Output {
     /// With extension, without folder.
     pub file_name: String,
     pub compression: Compression,
+    /// Of a VHD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subformat: Option<VhdSubformat>,
 }
 
-/// How the clusters of a qcow2 are compressed.
+/// How the clusters of a qcow2, the grains of a VMDK or a whole archive are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     None,
     Zstd,
     Zlib,
+    Gzip,
+}
+
+impl From<TarCompression> for Compression {
+    fn from(compression: TarCompression) -> Self {
+        match compression {
+            TarCompression::None => Compression::None,
+            TarCompression::Gzip => Compression::Gzip,
+            TarCompression::Zstd => Compression::Zstd,
+        }
+    }
 }
 
 impl From<QcowCompression> for Compression {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::intent::{Compression, Output};
-use crate::api::image_configuration::{Builder, Container, ImageType};
+use crate::api::image_configuration::{Builder, Container, ImageType, TarCompression};
 use crate::api::{AirshipImage, ImageConfiguration};
 use crate::document::{Diagnostic, Node, suggestion};
 use crate::error::{Error, Result};
@@ -19,11 +19,20 @@ const ACTIONS: [(&str, ImageType); 3] =
 pub(super) fn outputs(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Vec<Output>> {
     let types = types(image, document, executor)?;
     let name = executor.and_then(|(configuration, _)| configuration.spec.image.output_file_name.as_deref());
-    let compression = compression(executor);
+    let archive = archive_compression(name, executor)?;
+    let params = executor.map(|(configuration, _)| &configuration.spec.params);
+    let subformat = params.and_then(|params| params.vhdbuilder.as_ref()).map(|builder| builder.subformat);
     let output = |kind: &ImageType| Output {
         kind: *kind,
-        file_name: file_name(name, &image.metadata.name, *kind, types.len()),
-        compression: if *kind == ImageType::Qcow { compression } else { Compression::None },
+        file_name: file_name(name, &image.metadata.name, *kind, archive, types.len()),
+        compression: match kind {
+            ImageType::Qcow => qcow_compression(executor),
+            // The only kind that a stream-optimised one has.
+            ImageType::Vmdk => Compression::Zlib,
+            ImageType::Tar => archive.into(),
+            ImageType::Raw | ImageType::Vhd | ImageType::Iso | ImageType::Root => Compression::None,
+        },
+        subformat: (*kind == ImageType::Vhd).then(|| subformat.unwrap_or_default()),
     };
     Ok(types.iter().map(output).collect())
 }
@@ -35,7 +44,7 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
         None => Vec::new(),
     };
     let mut types: Vec<ImageType> = Vec::new();
-    for kind in declared {
+    for kind in declared.into_iter().map(archived) {
         if !types.contains(&kind) {
             types.push(kind);
         }
@@ -49,6 +58,7 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
                 None => diagnostic,
             })
         })?;
+        let meant = archived(meant);
         if types.is_empty() {
             types.push(meant);
         } else if !types.contains(&meant) {
@@ -60,10 +70,16 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
     if types.is_empty() {
         types.push(ImageType::Qcow);
     }
-    match types.iter().find(|kind| !matches!(kind, ImageType::Qcow | ImageType::Raw)) {
-        None => Ok(types),
-        Some(kind) => Err(unavailable(*kind, document, executor)),
+    match types.contains(&ImageType::Iso) {
+        false => Ok(types),
+        true => Err(unavailable(ImageType::Iso, document, executor)),
     }
+}
+
+/// Upstream's root file system is a folder, which keeps owners, devices and attributes only for a privileged builder; as
+/// an archive it keeps them for everybody.
+fn archived(kind: ImageType) -> ImageType {
+    if kind == ImageType::Root { ImageType::Tar } else { kind }
 }
 
 /// Every `action` of the documents with its place.
@@ -93,26 +109,48 @@ fn unavailable(kind: ImageType, document: &Node, executor: Executor) -> Error {
     let message = format!("images of type `{}` cannot be built yet", kind.name());
     let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"]));
     let place = place.or_else(|| document.at(&["spec", "action"])).unwrap_or(document);
-    Diagnostic::on(place, message).hint("types that can be built: `qcow`, `raw`").into()
+    Diagnostic::on(place, message).hint("types that can be built: `qcow`, `raw`, `vmdk`, `vhd`, `tar`, `root`").into()
 }
 
-fn file_name(wanted: Option<&str>, image: &str, kind: ImageType, count: usize) -> String {
+fn file_name(wanted: Option<&str>, image: &str, kind: ImageType, archive: TarCompression, count: usize) -> String {
     let wanted = wanted.unwrap_or(image);
-    let known = |extension: &str| ImageType::ALL.iter().any(|kind| kind.extensions().contains(&extension));
-    match wanted.rsplit_once('.') {
+    let extension = if kind == ImageType::Tar { archive.extension() } else { kind.extension() };
+    match ImageType::of_file_name(wanted) {
         // The only image keeps the name it was given.
-        Some((_, extension)) if count == 1 && kind.extensions().contains(&extension) => wanted.to_owned(),
-        Some((stem, extension)) if known(extension) => format!("{stem}.{}", kind.extension()),
-        _ => format!("{wanted}.{}", kind.extension()),
+        Some((named, _, _)) if count == 1 && named == kind => wanted.to_owned(),
+        Some((_, stem, _)) => format!("{stem}.{extension}"),
+        None => format!("{wanted}.{extension}"),
     }
 }
 
-fn compression(executor: Executor) -> Compression {
+fn qcow_compression(executor: Executor) -> Compression {
     let builder = executor.and_then(|(configuration, _)| configuration.spec.params.qcowbuilder.as_ref());
     match builder {
         Some(Builder { qcow_compress: Some(false), .. }) => Compression::None,
         Some(builder) => builder.compression.unwrap_or_default().into(),
         None => Compression::Zstd,
+    }
+}
+
+/// What `tarbuilder` says, else the file name.
+fn archive_compression(name: Option<&str>, executor: Executor) -> Result<TarCompression> {
+    let named = name.and_then(ImageType::of_file_name).filter(|(kind, _, _)| *kind == ImageType::Tar);
+    let named = named.map(|(_, _, extension)| (extension, TarCompression::of_extension(extension)));
+    let builder = executor.and_then(|(configuration, document)| {
+        let builder = configuration.spec.params.tarbuilder.as_ref()?;
+        builder.compression.map(|compression| (compression, document))
+    });
+    match (named, builder) {
+        (Some((extension, named)), Some((asked, document))) if named != asked => {
+            let message = format!("a file called `.{extension}` contradicts the compression `tarbuilder` asks for");
+            let place = document.at(&["spec", "params", "tarbuilder", "compression"]).unwrap_or(document);
+            Err(Diagnostic::on(place, message)
+                .hint(format!("name the file `.{}`, or leave one of the two out", asked.extension()))
+                .into())
+        }
+        (_, Some((asked, _))) => Ok(asked),
+        (Some((_, named)), None) => Ok(named),
+        (None, None) => Ok(TarCompression::None),
     }
 }
 

@@ -11,7 +11,7 @@ pub mod tools;
 
 use std::path::{Path, PathBuf};
 
-pub use output::{Format, Output};
+pub use output::{Format, Output, Source};
 
 use self::split::Part;
 use crate::api::params::Params;
@@ -41,10 +41,16 @@ pub struct Request<'a> {
 /// How many bytes the scratch folder needs at most: GRUB, its modules and the libraries.
 pub const SCRATCH_NEED: u64 = 256 << 20;
 
-/// From Tree to files: [`disk`], then every output from the same disk.
+/// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree.
 pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<()> {
-    let disk = disk(request)?;
-    outputs.iter().try_for_each(|output| output.write(&disk, request.reporter))
+    let disk = if outputs.iter().any(|output| output.format.is_disk()) { Some(disk(request)?) } else { None };
+    for output in outputs {
+        output.format.check_size(disk.as_ref().map_or(0, DiskImage::size))?;
+    }
+    let identity = request.layout.disk_guid;
+    let disk = disk.as_ref().map(|disk| (disk, identity));
+    let source = Source { tree: request.tree, disk, epoch: request.epoch };
+    outputs.iter().try_for_each(|output| output.write(&source, request.reporter))
 }
 
 /// The whole disk as data.

@@ -1,41 +1,71 @@
-//! Image files from a disk.
+//! Image files from a disk, and archives from a Tree.
 //!
 //! Owns: [`Output`], one file to write, and how the documents ask for it.
 
 use std::fs::File;
 use std::path::PathBuf;
 
-use crate::api::image_configuration::{Builder, ImageType, QcowCompression};
-use crate::error::{Context, Error, Kind, Result};
+use uuid::Uuid;
+
+use crate::api::image_configuration::{ImageType, VhdSubformat};
+use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
-use crate::format::{qcow2, raw};
+use crate::format::{qcow2, raw, tar, vhd, vmdk};
+use crate::plan::{self, Compression};
 use crate::report::{Reporter, Unit, words};
+use crate::tree::{Kind, Tree};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Raw,
-    /// `None`: clusters as they are.
-    Qcow2(Option<QcowCompression>),
+    Qcow2(qcow2::Compression),
+    Vmdk,
+    Vhd(vhd::Subformat),
+    Tar(tar::Compression),
 }
 
 impl Format {
-    /// As qemu-img and Metal3 call it.
+    /// As qemu-img, Metal3 and Glance call it.
     pub fn name(self) -> &'static str {
         match self {
             Format::Raw => "raw",
             Format::Qcow2(_) => "qcow2",
+            Format::Vmdk => "vmdk",
+            Format::Vhd(_) => "vhd",
+            Format::Tar(_) => "tar",
         }
     }
 
-    /// What `spec.image.type` and the builder's parameters ask for.
-    pub fn new(image: ImageType, builder: Option<&Builder>) -> Result<Format> {
-        let compressed = builder.and_then(|builder| builder.qcow_compress).unwrap_or(true);
-        let compression = builder.and_then(|builder| builder.compression).unwrap_or_default();
-        match image {
-            ImageType::Raw => Ok(Format::Raw),
-            ImageType::Qcow => Ok(Format::Qcow2(compressed.then_some(compression))),
-            other => Err(Error::new(Kind::Documents, format!("image type {other:?} cannot be written yet"))
-                .hint("`qcow` and `raw` can")),
+    /// Whether it holds a disk (and not files alone).
+    pub fn is_disk(self) -> bool {
+        !matches!(self, Format::Tar(_))
+    }
+
+    /// What an Intent asks for.
+    pub fn of(output: &plan::Output) -> Result<Format> {
+        match (output.kind, output.compression) {
+            (ImageType::Raw, _) => Ok(Format::Raw),
+            (ImageType::Qcow, Compression::None) => Ok(Format::Qcow2(qcow2::Compression::None)),
+            (ImageType::Qcow, Compression::Zlib) => Ok(Format::Qcow2(qcow2::Compression::Zlib)),
+            (ImageType::Qcow, _) => Ok(Format::Qcow2(qcow2::Compression::Zstd)),
+            (ImageType::Vmdk, _) => Ok(Format::Vmdk),
+            (ImageType::Vhd, _) => Ok(Format::Vhd(match output.subformat.unwrap_or_default() {
+                VhdSubformat::Dynamic => vhd::Subformat::Dynamic,
+                VhdSubformat::Fixed => vhd::Subformat::Fixed,
+            })),
+            (ImageType::Tar | ImageType::Root, Compression::Gzip) => Ok(Format::Tar(tar::Compression::Gzip)),
+            (ImageType::Tar | ImageType::Root, Compression::Zstd) => Ok(Format::Tar(tar::Compression::Zstd)),
+            (ImageType::Tar | ImageType::Root, _) => Ok(Format::Tar(tar::Compression::None)),
+            (ImageType::Iso, _) => Err(Error::documents("images of type `iso` cannot be built yet")),
+        }
+    }
+
+    /// Refuses a disk that the format cannot hold. Formats of which no disk comes near the limit do that themselves.
+    pub fn check_size(self, disk_size: u64) -> Result<()> {
+        match self {
+            Format::Vmdk => vmdk::check_size(disk_size),
+            Format::Vhd(_) => vhd::check_size(disk_size),
+            Format::Raw | Format::Qcow2(_) | Format::Tar(_) => Ok(()),
         }
     }
 }
@@ -48,33 +78,50 @@ pub struct Output {
     pub path: PathBuf,
 }
 
+/// What all outputs of a build are made from.
+pub struct Source<'a> {
+    pub tree: &'a Tree,
+    /// When an output wants one ([`Format::is_disk`]), with its identity.
+    pub disk: Option<(&'a DiskImage, Uuid)>,
+    pub epoch: i64,
+}
+
 impl Output {
     /// Writes and syncs the file.
-    pub fn write(&self, disk: &DiskImage, reporter: &Reporter) -> Result<()> {
+    pub fn write(&self, source: &Source<'_>, reporter: &Reporter) -> Result<()> {
         let context = || format!("writing {}", self.path.display());
-        let name = match self.format {
-            Format::Raw => "raw image",
-            Format::Qcow2(_) => "qcow2 image",
-        };
-        let step = reporter.step_of(name, disk.data_size(), Unit::Bytes);
+        let disk = || source.disk.ok_or_else(|| Error::build("there is no disk to write"));
+        let size = if self.format.is_disk() { disk()?.0.data_size() } else { file_bytes(source.tree) };
+        let step = reporter.step_of(format!("{} image", self.format.name()), size, Unit::Bytes);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&self.path);
         let file = file.with_context(context)?;
         let progress = |bytes| step.advance(bytes);
-        match self.format {
-            Format::Raw => raw::write(disk, &file, &progress),
+        let written = match self.format {
+            Format::Raw => raw::write(disk()?.0, &file, &progress),
             Format::Qcow2(compression) => {
-                let compression = match compression {
-                    None => qcow2::Compression::None,
-                    Some(QcowCompression::Zstd) => qcow2::Compression::Zstd,
-                    Some(QcowCompression::Zlib) => qcow2::Compression::Zlib,
-                };
-                qcow2::write(disk, &file, &qcow2::Options { compression, threads: None }, &progress)
+                qcow2::write(disk()?.0, &file, &qcow2::Options { compression, threads: None }, &progress)
             }
-        }
-        .with_context(context)?;
+            Format::Vmdk => {
+                let (disk, uuid) = disk()?;
+                vmdk::write(disk, &file, &vmdk::Options { uuid, threads: None }, &progress)
+            }
+            Format::Vhd(subformat) => {
+                let (disk, uuid) = disk()?;
+                vhd::write(disk, &file, &vhd::Options { subformat, uuid, seconds: source.epoch }, &progress)
+            }
+            Format::Tar(compression) => {
+                tar::write(source.tree, &file, &tar::Options { compression, threads: None }, &progress)
+            }
+        };
+        written.with_context(context)?;
         file.sync_all().with_context(context)?;
         let size = file.metadata().with_context(context)?;
         step.finish(format!("{} on disk", words::bytes(std::os::unix::fs::MetadataExt::blocks(&size) * 512)));
         Ok(())
     }
+}
+
+fn file_bytes(tree: &Tree) -> u64 {
+    let size = |kind: &Kind| if let Kind::File(content) = kind { content.size() } else { 0 };
+    tree.iter().map(|(_, entry)| size(&entry.kind)).sum()
 }

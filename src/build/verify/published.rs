@@ -137,8 +137,12 @@ mod tests {
         let sums = Checksums::of(&image).unwrap();
         std::fs::write(folder.join("node.raw.sha256"), format!("{}\n", sums.sha256)).unwrap();
         std::fs::write(folder.join("node.raw.md5sum"), format!("{}\n", sums.md5)).unwrap();
-        let record =
-            ImageRecord { file_name: "node.raw".into(), format: "raw".into(), virtual_size: 4096, checksums: sums };
+        let record = ImageRecord {
+            file_name: "node.raw".into(),
+            format: "raw".into(),
+            virtual_size: Some(4096),
+            checksums: sums,
+        };
         std::fs::write(folder.join("node.output-metadata.yaml"), output_metadata(folder, &[record])).unwrap();
         std::fs::write(folder.join("node.lock.yaml"), lock::tests::lock().to_yaml()).unwrap();
         image

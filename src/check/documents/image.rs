@@ -1,7 +1,5 @@
 //! Rules on the image as a whole: its profile, distribution, accounts and output.
 
-use std::path::Path;
-
 use super::{Subject, on, token};
 use crate::api::image_configuration::ImageType;
 use crate::api::release::{RELEASES, Release};
@@ -191,19 +189,17 @@ pub(super) fn output_file_name(subject: &Subject) -> Vec<Diagnostic> {
         ];
     }
     let types = executor.spec.image.types.as_slice();
-    let Some(extension) = Path::new(name).extension().and_then(|extension| extension.to_str()) else {
-        return Vec::new();
-    };
-    let fits = types.is_empty() || types.iter().any(|kind| kind.extensions().contains(&extension));
     // `node-1.2` has no extension that anyone would take for a type.
-    let meant = ImageType::ALL.iter().find(|kind| kind.extensions().contains(&extension));
+    let meant = ImageType::of_file_name(name).map(|(kind, _, _)| kind);
+    let is = |kind: &ImageType| Some(*kind) == meant || *kind == ImageType::Root && meant == Some(ImageType::Tar);
+    let fits = types.is_empty() || types.iter().any(is);
     match (fits, meant) {
         (false, Some(meant)) => {
             let types: Vec<&str> = types.iter().map(|kind| kind.name()).collect();
             let message =
                 format!("`{name}` looks like type `{}`, but the type is `{}`", meant.name(), types.join("`, `"));
             let first = types.first().copied().unwrap_or_default();
-            let extension = executor.spec.image.types.as_slice()[0].extension();
+            let extension = executor.spec.image.types.as_slice().first().map_or("", |kind| kind.extension());
             vec![complain(message).hint(format!("type `{first}` takes the extension `.{extension}`"))]
         }
         _ => Vec::new(),

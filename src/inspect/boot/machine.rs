@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -63,23 +63,32 @@ pub struct ImageFile {
 }
 
 impl ImageFile {
-    /// A qcow2 file begins with `QFI\xfb` and has its virtual size at byte 24, big-endian; anything else is raw.
+    /// A qcow2 file begins with `QFI\xfb` and has its virtual size at byte 24, big-endian; a VMDK with `KDMV` and its
+    /// sectors at byte 12, little-endian; a VHD ends with a sector that begins with `conectix` and has its size at byte
+    /// 48, big-endian. Anything else is raw.
     pub fn examine(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
-        let mut file = File::open(path).with_context(context)?;
+        let file = File::open(path).with_context(context)?;
         let length = file.metadata().with_context(context)?.len();
-        let mut header = [0; 32];
-        let qcow2 = length >= 32 && {
-            file.read_exact(&mut header).with_context(context)?;
-            header.starts_with(b"QFI\xfb")
-        };
-        if qcow2 {
-            let size: [u8; 8] = std::array::from_fn(|index| header[24 + index]);
-            return Ok(ImageFile { format: "qcow2", virtual_size: u64::from_be_bytes(size) });
+        let (mut first, mut last) = ([0; 512], [0; 512]);
+        if length >= 512 {
+            file.read_exact_at(&mut first, 0).with_context(context)?;
+            file.read_exact_at(&mut last, length - 512).with_context(context)?;
         }
-        if length == 0 || length % 512 != 0 {
+        let number = |sector: &[u8; 512], at: usize| std::array::from_fn::<u8, 8, _>(|index| sector[at + index]);
+        let known = |format, virtual_size| Ok(ImageFile { format, virtual_size });
+        if first.starts_with(b"QFI\xfb") {
+            return known("qcow2", u64::from_be_bytes(number(&first, 24)));
+        }
+        if first.starts_with(b"KDMV") {
+            return known("vmdk", u64::from_le_bytes(number(&first, 12)).saturating_mul(512));
+        }
+        if last.starts_with(b"conectix") {
+            return known("vpc", u64::from_be_bytes(number(&last, 48)));
+        }
+        if length == 0 || length % 512 != 0 || first[257..].starts_with(b"ustar") {
             return Err(Error::new(Kind::Usage, format!("{} is not a disk image", path.display()))
-                .hint("expected a qcow2 file, or a raw disk of whole sectors"));
+                .hint("expected a qcow2, VMDK or VHD file, or a raw disk of whole sectors"));
         }
         Ok(ImageFile { format: "raw", virtual_size: length })
     }
@@ -273,8 +282,19 @@ mod tests {
         let mut header = b"QFI\xfb\0\0\0\x03".to_vec();
         header.extend([0; 16]);
         header.extend(19_u64.to_be_bytes());
+        header.resize(512, 0);
         std::fs::write(&path, &header).unwrap();
         assert_eq!(ImageFile::examine(&path).unwrap(), ImageFile { format: "qcow2", virtual_size: 19 });
+        let mut header = b"KDMV\x03\0\0\0\x01\0\x03\0".to_vec();
+        header.extend(5_u64.to_le_bytes());
+        header.resize(512, 0);
+        std::fs::write(&path, &header).unwrap();
+        assert_eq!(ImageFile::examine(&path).unwrap(), ImageFile { format: "vmdk", virtual_size: 2560 });
+        let mut fixed = vec![0; 2560];
+        fixed[2048..2056].copy_from_slice(b"conectix");
+        fixed[2096..2104].copy_from_slice(&2048_u64.to_be_bytes());
+        std::fs::write(&path, &fixed).unwrap();
+        assert_eq!(ImageFile::examine(&path).unwrap(), ImageFile { format: "vpc", virtual_size: 2048 });
         std::fs::write(&path, [0; 1024]).unwrap();
         assert_eq!(ImageFile::examine(&path).unwrap(), ImageFile { format: "raw", virtual_size: 1024 });
         std::fs::write(&path, b"text").unwrap();
