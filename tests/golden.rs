@@ -11,12 +11,12 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use imagebuilder::api::image_configuration::QcowCompression;
 use imagebuilder::api::params::Params;
 use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
 use imagebuilder::api::scalar::Size;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request};
+use imagebuilder::format::qcow2;
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
 use imagebuilder::tree::{Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
@@ -90,15 +90,17 @@ fn tree() -> Tree {
 fn params() -> Params {
     let partition = |mount: &str, start: u64, end: u64, flag: Option<&str>, kind| Partition {
         mount: mount.into(),
-        part_start: format!("{start}MiB"),
-        part_end: format!("{end}MiB"),
+        part_start: Some(format!("{start}MiB")),
+        part_end: Some(format!("{end}MiB")),
+        size: None,
+        headroom: None,
         flags: flag.into_iter().map(str::to_owned).collect(),
         mount_order: None,
         filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
     };
     let mut params = Params::default();
     params.distribution.name = "debian".into();
-    params.storage.qcow_capacity = Size(300 * MIB);
+    params.storage.qcow_capacity = Size(300 * MIB).into();
     params.storage.partitions = vec![
         partition("/", 100, 299, None, FilesystemType::Ext4),
         partition("/boot/efi", 1, 41, Some("esp"), FilesystemType::Vfat),
@@ -111,9 +113,9 @@ fn params() -> Params {
 fn formats() -> Vec<(&'static str, Format)> {
     vec![
         ("raw", Format::Raw),
-        ("qcow2", Format::Qcow2(None)),
-        ("qcow2-zlib", Format::Qcow2(Some(QcowCompression::Zlib))),
-        ("qcow2-zstd", Format::Qcow2(Some(QcowCompression::Zstd))),
+        ("qcow2", Format::Qcow2(qcow2::Compression::None)),
+        ("qcow2-zlib", Format::Qcow2(qcow2::Compression::Zlib)),
+        ("qcow2-zstd", Format::Qcow2(qcow2::Compression::Zstd)),
     ]
 }
 
@@ -131,6 +133,7 @@ fn pack(folder: &Path) -> BTreeMap<String, String> {
         tree: &tree(),
         params: &params,
         layout: &layout,
+        places: &|_| None,
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: &scratch,

@@ -25,7 +25,7 @@ fn path(text: &str) -> TreePath {
 }
 
 fn layout() -> Layout {
-    let storage = Storage { qcow_capacity: Size(1400 << 20), ..Storage::default() };
+    let storage = Storage { qcow_capacity: Size(1400 << 20).into(), ..Storage::default() };
     Layout::new(&storage, &Identity { site: "s".into(), image: "i".into() }).unwrap()
 }
 
@@ -65,7 +65,7 @@ fn system() -> Tree {
 fn disk(tree: &Tree) -> DiskImage {
     let layout = layout();
     let parts = split::split(tree, &layout).unwrap();
-    let images = file_system::make_all(&parts, MTIME.seconds, &Reporter::quiet()).unwrap();
+    let images = file_system::make_all(&parts, MTIME.seconds, &|_| None, &Reporter::quiet()).unwrap();
     let mut disk = DiskImage::empty(layout.disk_size);
     for (part, image) in parts.iter().zip(images) {
         disk.place(part.partition.start, image).unwrap();

@@ -8,9 +8,9 @@ use std::process::{Command, Output as Ran};
 
 use imagebuilder::api::params::Params;
 use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
-use imagebuilder::api::scalar::Size;
+use imagebuilder::api::scalar::{AutoSize, Headroom, Size};
 use imagebuilder::boot::{Identity, Layout};
-use imagebuilder::build::pack::{self, Format, Output, Request};
+use imagebuilder::build::pack::{self, Format, Output, Request, file_system, sizing, split};
 use imagebuilder::format::{qcow2, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
@@ -89,15 +89,17 @@ fn target() -> Tree {
 fn params() -> Params {
     let partition = |mount: &str, start: u64, end: u64, flag: Option<&str>, kind| Partition {
         mount: mount.into(),
-        part_start: format!("{start}MiB"),
-        part_end: format!("{end}MiB"),
+        part_start: Some(format!("{start}MiB")),
+        part_end: Some(format!("{end}MiB")),
+        size: None,
+        headroom: None,
         flags: flag.into_iter().map(str::to_owned).collect(),
         mount_order: None,
         filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
     };
     let mut params = Params::default();
     params.distribution.name = "debian".into();
-    params.storage.qcow_capacity = Size(300 * MIB);
+    params.storage.qcow_capacity = Size(300 * MIB).into();
     params.storage.partitions = vec![
         partition("/", 100, 299, None, FilesystemType::Ext4),
         partition("/boot/efi", 1, 41, Some("esp"), FilesystemType::Vfat),
@@ -118,6 +120,7 @@ fn pack(tree: &Tree, folder: &Path) {
         tree,
         params: &params,
         layout: &layout(&params),
+        places: &|_| None,
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: &scratch,
@@ -245,6 +248,7 @@ fn too_small_is_said_before_anything_is_written() {
         tree: &tree,
         params: &params,
         layout: &layout(&params),
+        places: &|pointer| (pointer == "/storage/partitions/2/part_end").then(|| "site.yaml:7:9".to_owned()),
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: folder.path(),
@@ -254,6 +258,64 @@ fn too_small_is_said_before_anything_is_written() {
     assert_eq!(error.kind().exit_code(), 6);
     let text = error.to_string();
     assert!(text.contains("partition 1 (/): the content needs 28") && text.contains("has 208666624"), "{text}");
-    assert!(text.contains("partition 3 (/boot): the content needs 7") && text.contains("has 61865984"), "{text}");
+    assert!(
+        text.contains("partition 3 (/boot): the content needs 7") && text.contains("has 61865984 (site.yaml:7:9)"),
+        "{text}"
+    );
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none());
+}
+
+/// Every partition by its content, and the disk by its partitions.
+#[test]
+fn sizes_follow_the_content() {
+    let tree = target();
+    let mut params = params();
+    params.storage.qcow_capacity = AutoSize::Auto;
+    params.storage.headroom = Some(Headroom { percent: 10, bytes: 4 * MIB });
+    for partition in &mut params.storage.partitions {
+        (partition.part_start, partition.part_end, partition.size) = (None, None, Some(AutoSize::Auto));
+    }
+    params.storage.partitions[2].headroom = Some(Headroom { percent: 0, bytes: 0 });
+    let folder = tempfile::tempdir().unwrap();
+    let draft = layout(&params);
+    let request = Request {
+        tree: &tree,
+        params: &params,
+        layout: &draft,
+        places: &|_| None,
+        epoch: EPOCH,
+        sandbox: &Namespaces::new(),
+        scratch: folder.path(),
+        reporter: &Reporter::quiet(),
+    };
+    let raw = folder.path().join("disk.raw");
+    let size = pack::pack(&request, &[Output { format: Format::Raw, path: raw.clone() }]).unwrap().unwrap();
+    assert_eq!(std::fs::metadata(&raw).unwrap().len(), size);
+    assert_clean("sgdisk", &["-v", raw.to_str().unwrap()]);
+
+    let parts = split::split(&tree, &draft).unwrap();
+    let settled = sizing::settle(&draft, &parts, EPOCH, &Reporter::quiet()).unwrap();
+    assert_eq!(settled.disk_size, size);
+    let root = &settled.partitions[0];
+    assert!(settled.partitions[1..].iter().all(|partition| partition.end() <= root.start), "root lies last, to grow");
+    assert_eq!(root.end() + MIB, size);
+    let bytes = std::fs::read(&raw).unwrap();
+    for (partition, program, arguments) in [(0, "e2fsck", "-fn"), (1, "fsck.fat", "-n"), (2, "e2fsck", "-fn")]
+        .map(|(index, program, argument)| (&settled.partitions[index], program, argument))
+    {
+        let file = folder.path().join(format!("partition-{}", partition.number));
+        std::fs::write(&file, &bytes[partition.start as usize..partition.end() as usize]).unwrap();
+        assert_clean(program, &[arguments, file.to_str().unwrap()]);
+    }
+    // Without headroom: what is required, up to whole MiB; and one MiB less is refused with just that number.
+    let boot = parts.iter().find(|part| part.partition.number == 3).unwrap();
+    let least = file_system::required(boot, EPOCH, 0).unwrap();
+    assert_eq!(settled.partitions[2].size, least.next_multiple_of(MIB));
+    let mut params = params.clone();
+    params.storage.partitions[2].size = Some(AutoSize::Size(Size(least.next_multiple_of(MIB) - MIB)));
+    params.storage.partitions[2].headroom = None;
+    let small = layout(&params);
+    let error = pack::disk(&Request { params: &params, layout: &small, ..request }).unwrap_err();
+    assert_eq!(error.kind().exit_code(), 6);
+    assert!(error.to_string().contains(&format!("partition 3 (/boot): the content needs {least} bytes")), "{error}");
 }

@@ -30,8 +30,10 @@ fn disk() -> (DiskImage, Layout) {
     }
     let partition = |mount: &str, start: &str, end: &str, kind| Partition {
         mount: mount.into(),
-        part_start: start.into(),
-        part_end: end.into(),
+        part_start: Some(start.into()),
+        part_end: Some(end.into()),
+        size: None,
+        headroom: None,
         flags: Vec::new(),
         mount_order: None,
         filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
@@ -41,11 +43,11 @@ fn disk() -> (DiskImage, Layout) {
         partition("/boot", "1MiB", "18MiB", FilesystemType::Ext4),
         partition("/boot/efi", "18MiB", "34MiB", FilesystemType::Vfat),
     ];
-    let storage = Storage { qcow_capacity: Size(64 << 20), partitions, ..Storage::default() };
+    let storage = Storage { qcow_capacity: Size(64 << 20).into(), partitions, ..Storage::default() };
     let layout = Layout::new(&storage, &Identity { site: "s".into(), image: "i".into() }).unwrap();
     let parts = split::split(&tree, &layout).unwrap();
     let mut disk = DiskImage::empty(layout.disk_size);
-    for (part, image) in parts.iter().zip(file_system::make_all(&parts, 0, &Reporter::quiet()).unwrap()) {
+    for (part, image) in parts.iter().zip(file_system::make_all(&parts, 0, &|_| None, &Reporter::quiet()).unwrap()) {
         disk.place(part.partition.start, image).unwrap();
     }
     let partition = |partition: &imagebuilder::boot::layout::Partition| gpt::Partition {

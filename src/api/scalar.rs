@@ -128,9 +128,124 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+/// A size, or `auto`: as large as the content wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AutoSize {
+    Auto,
+    Size(Size),
+}
+
+impl AutoSize {
+    /// In bytes; `None` for `auto`.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            AutoSize::Auto => None,
+            AutoSize::Size(size) => Some(size.0),
+        }
+    }
+}
+
+impl From<Size> for AutoSize {
+    fn from(size: Size) -> Self {
+        AutoSize::Size(size)
+    }
+}
+
+impl Serialize for AutoSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            AutoSize::Auto => serializer.serialize_str("auto"),
+            AutoSize::Size(size) => size.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AutoSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Scalar::deserialize(deserializer)?.0;
+        match text.trim() {
+            "auto" => Ok(AutoSize::Auto),
+            other => Size::parse(other).map(AutoSize::Size).ok_or_else(|| {
+                de::Error::custom(format!(
+                    "`{text}` is not a size: expected something like `19G` or `512MiB`, or `auto`"
+                ))
+            }),
+        }
+    }
+}
+
+/// Room on top of what content needs: `10%` of it, `256MiB`, or both as `10%+256MiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headroom {
+    pub percent: u32,
+    pub bytes: u64,
+}
+
+impl Headroom {
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut found = Headroom { percent: 0, bytes: 0 };
+        let mut parts = text.split('+').map(str::trim).peekable();
+        if let Some(percent) = parts.peek().and_then(|part| part.strip_suffix('%')) {
+            let digits = percent.trim();
+            let known = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            found.percent = digits.parse().ok().filter(|percent| known && *percent <= 10_000)?;
+            parts.next();
+            if parts.peek().is_none() {
+                return Some(found);
+            }
+        }
+        found.bytes = Size::parse(parts.next()?)?.0;
+        parts.next().is_none().then_some(found)
+    }
+
+    /// The sum; as much as there is when that is more than a number can say.
+    pub fn on_top_of(self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(self.percent) / 100;
+        bytes.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)).saturating_add(self.bytes)
+    }
+}
+
+impl Serialize for Headroom {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}%+{}", self.percent, self.bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Headroom {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Scalar::deserialize(deserializer)?.0;
+        Headroom::parse(&text).ok_or_else(|| {
+            de::Error::custom(format!("`{text}` is no headroom: expected `10%`, `256MiB`, or both as `10%+256MiB`"))
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn headroom() {
+        let of = |text: &str| Headroom::parse(text).map(|found| (found.percent, found.bytes));
+        assert_eq!(of("10%"), Some((10, 0)));
+        assert_eq!(of("256MiB"), Some((0, 256 << 20)));
+        assert_eq!(of("10% + 1G"), Some((10, 1 << 30)));
+        for bad in ["", "%", "+", "10%+", "1G+10%", "10%+1G+1G", "-1%", "+5%", "1.5%", "99999999999%", "x"] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+        assert_eq!(Headroom { percent: 10, bytes: 5 }.on_top_of(1000), 1105);
+        assert_eq!(Headroom { percent: 10_000, bytes: 5 }.on_top_of(u64::MAX), u64::MAX);
+        let text = serde_json::to_string(&Headroom { percent: 10, bytes: 5 }).unwrap();
+        assert_eq!(serde_json::from_str::<Headroom>(&text).unwrap(), Headroom { percent: 10, bytes: 5 });
+    }
+
+    #[test]
+    fn sizes_may_be_automatic() {
+        assert_eq!(serde_json::from_str::<AutoSize>("\"auto\"").unwrap(), AutoSize::Auto);
+        assert_eq!(serde_json::from_str::<AutoSize>("\"1K\"").unwrap().bytes(), Some(1024));
+        assert!(serde_json::from_str::<AutoSize>("\"much\"").is_err());
+        assert_eq!(serde_json::to_string(&AutoSize::Auto).unwrap(), "\"auto\"");
+    }
 
     #[test]
     fn sizes() {

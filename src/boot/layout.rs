@@ -1,13 +1,17 @@
 //! The disk as numbers: which partition lies where, what it is called, how it is mounted.
 //!
-//! Owns: [`Layout`], made from `storage` without looking at any content. Offsets are multiples of 1 MiB. Every
+//! Owns: [`Layout`], made from `storage` without looking at any content; sizes that follow the content are put in later
+//! ([`Layout::settle`]). Offsets are multiples of 1 MiB. Every
 //! identifier is a version 5 UUID of site, image name and the role of the thing, so that an edit of the content does
 //! not move it. GPT: UEFI specification 2.10, chapter 5.
+
+use std::collections::BTreeMap;
 
 use md5::{Digest as _, Md5};
 use uuid::Uuid;
 
 use crate::api::params::storage::{Filesystem, FilesystemType, Partition as Wanted, Position, Storage};
+use crate::api::scalar::{AutoSize, Headroom};
 use crate::error::{Error, Kind, Result};
 use crate::tree::TreePath;
 
@@ -39,13 +43,15 @@ impl Identity {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
     /// In bytes.
     pub disk_size: u64,
     pub disk_guid: Uuid,
     /// In list order, which is the order of their numbers.
     pub partitions: Vec<Partition>,
+    /// What all this was made from.
+    storage: Storage,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,21 +119,40 @@ impl Partition {
 }
 
 impl Layout {
-    /// Places every partition. Fails on anything that cannot be a disk.
+    /// Places every partition. Fails on anything that cannot be a disk. Partitions that follow their content count one
+    /// MiB for now.
     pub fn new(storage: &Storage, identity: &Identity) -> Result<Layout> {
-        let disk_size = storage.qcow_capacity.0 / 512 * 512;
-        let wanted = storage.effective_partitions();
+        let storage = Storage { partitions: storage.effective_partitions(), ..storage.clone() };
+        let wanted = &storage.partitions;
         if wanted.len() > 128 {
             return Err(invalid(format!("{} partitions asked for, a GPT holds 128", wanted.len())));
         }
         let mut partitions = Vec::with_capacity(wanted.len());
-        for (number, wanted) in (1u32..).zip(&wanted) {
-            partitions.push(place(number, wanted, disk_size, identity)?);
+        for (number, wanted) in (1u32..).zip(wanted) {
+            partitions.push(describe(number, wanted, identity)?);
         }
-        let layout = Layout { disk_size, disk_guid: identity.uuid("disk"), partitions };
-        layout.check_overlaps()?;
+        let layout = Layout { disk_size: 0, disk_guid: identity.uuid("disk"), partitions, storage };
+        let layout = layout.settle(&BTreeMap::new())?;
         layout.check_mounts()?;
         Ok(layout)
+    }
+
+    /// The same disk with these sizes (in bytes, by number) for the partitions that follow their content.
+    pub fn settle(&self, sizes: &BTreeMap<u32, u64>) -> Result<Layout> {
+        let mut layout = self.clone();
+        let (disk_size, extents) = place(&self.storage, sizes)?;
+        layout.disk_size = disk_size;
+        for (partition, (start, end)) in layout.partitions.iter_mut().zip(extents) {
+            (partition.start, partition.size) = (start, end - start);
+        }
+        layout.check_overlaps()?;
+        Ok(layout)
+    }
+
+    /// The headroom of a partition that follows its content; `None` for one with a size of its own.
+    pub fn headroom(&self, partition: &Partition) -> Option<Headroom> {
+        let wanted = self.storage.partitions.get(partition.number as usize - 1)?;
+        self.storage.follows_content(wanted).then(|| self.storage.headroom_of(wanted))
     }
 
     /// The file systems in the order in which they are mounted.
@@ -208,9 +233,9 @@ impl Layout {
     }
 }
 
-fn place(number: u32, wanted: &Wanted, disk_size: u64, identity: &Identity) -> Result<Partition> {
+/// All but its place.
+fn describe(number: u32, wanted: &Wanted, identity: &Identity) -> Result<Partition> {
     let context = |error: Error| error.add_context(format!("laying out partition {number} (`{}`)", wanted.mount));
-    let (start, end) = extent(wanted, disk_size).map_err(context)?;
     let (type_guid, attributes) = flags(&wanted.flags).map_err(context)?;
     let mounted = mounted(number, wanted, identity).map_err(context)?;
     Ok(Partition {
@@ -219,10 +244,34 @@ fn place(number: u32, wanted: &Wanted, disk_size: u64, identity: &Identity) -> R
         type_guid,
         guid: identity.uuid(&format!("partition {}", role(number, wanted))),
         attributes,
-        start,
-        size: end - start,
+        start: 0,
+        size: 0,
         mounted,
     })
+}
+
+/// The size of the disk, and start and end of every partition: first those with a start of their own, then the others
+/// behind them in the order of the list, the root last.
+fn place(storage: &Storage, sizes: &BTreeMap<u32, u64>) -> Result<(u64, Vec<(u64, u64)>)> {
+    let wanted = &storage.partitions;
+    let disk = storage.qcow_capacity.bytes().map(|bytes| bytes / 512 * 512);
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    let floating = |index: &usize| wanted[*index].part_start.is_none();
+    order.sort_by_key(|index| (floating(index), floating(index) && wanted[*index].mount == "/"));
+    let mut extents = vec![(0, 0); wanted.len()];
+    let mut behind = MIB;
+    for index in order {
+        let (one, number) = (&wanted[index], index as u32 + 1);
+        let follows = storage.follows_content(one).then(|| sizes.get(&number).copied().unwrap_or(MIB));
+        let found = extent(one, disk, behind, follows).map_err(|error| {
+            let error = error.about(&["storage", "partitions"]);
+            error.add_context(format!("laying out partition {number} (`{}`)", one.mount))
+        })?;
+        behind = behind.max(found.1);
+        extents[index] = found;
+    }
+    // The backup table needs 33 sectors; a whole MiB at the end keeps the alignment.
+    Ok((disk.unwrap_or(behind + MIB), extents))
 }
 
 /// The mount point where there is one, so that renumbering keeps identifiers; else the flag, else the number.
@@ -234,31 +283,69 @@ fn role(number: u32, wanted: &Wanted) -> String {
     }
 }
 
-/// Start (rounded up) and end (rounded down, exclusive) on whole MiB, clear of both partition tables.
-fn extent(wanted: &Wanted, disk_size: u64) -> Result<(u64, u64)> {
+/// Start (rounded up) and end (rounded down, exclusive) on whole MiB, clear of both partition tables. `behind` is the
+/// start of a partition without one, `follows` the size of one that follows its content.
+fn extent(wanted: &Wanted, disk: Option<u64>, behind: u64, follows: Option<u64>) -> Result<(u64, u64)> {
     let position = |key: &str, text: &str| {
-        Position::parse(text).and_then(|position| position.resolve(disk_size)).ok_or_else(|| {
+        let position = Position::parse(text).ok_or_else(|| {
             invalid(format!("`{key}: {text}` is not a place on the disk"))
                 .hint("write it as parted does: `5MiB`, `100%`")
-        })
+        })?;
+        match (position, disk) {
+            (Position::Bytes(bytes), _) => Ok(bytes),
+            (_, Some(disk)) => position.resolve(disk).ok_or_else(|| {
+                invalid(format!("`{key}: {text}` is not a place on the disk")).hint("it lies before the start")
+            }),
+            (_, None) => Err(invalid(format!("`{key}: {text}` counts by the size of a disk that has none yet")).hint(
+                "give `qcow_capacity` a size, or give the place in bytes; `part_end: 100%` is the only exception",
+            )),
+        }
     };
-    let start = position("part_start", &wanted.part_start)?;
-    let end = position("part_end", &wanted.part_end)?;
-    if end > disk_size {
-        return Err(invalid(format!("it ends at {end} bytes, the disk has {disk_size}"))
-            .hint("raise `qcow_capacity`, or end the partition at `100%`"));
+    let start = match &wanted.part_start {
+        Some(text) => position("part_start", text)?.div_ceil(MIB).max(1).saturating_mul(MIB),
+        None => behind,
+    };
+    let size = match (follows, wanted.size.and_then(AutoSize::bytes)) {
+        (Some(size), _) | (None, Some(size)) => Some(size),
+        (None, None) => None,
+    };
+    let end = match (size, &wanted.part_end) {
+        (Some(_), Some(_)) if wanted.size.is_some() => {
+            return Err(invalid("`part_end` and `size` say the same thing twice").hint("leave one of them out"));
+        }
+        (Some(size), _) => {
+            let end = size.div_ceil(MIB).checked_mul(MIB).and_then(|size| start.checked_add(size));
+            end.ok_or_else(|| invalid(format!("a partition cannot have {size} bytes")))?
+        }
+        (None, Some(text)) => position("part_end", text)?,
+        (None, None) => {
+            return Err(invalid("it has neither `part_end` nor `size`").hint("`size: auto` follows the content"));
+        }
+    };
+    if follows.is_some() && wanted.filesystem.is_none() {
+        return Err(invalid("a partition without file system has no content that its size could follow"));
     }
-    // The backup table needs 33 sectors; a whole MiB at the end keeps the alignment.
-    let last = disk_size.saturating_sub(MIB) / MIB * MIB;
-    let start = start.div_ceil(MIB).max(1) * MIB;
-    let end = (end / MIB * MIB).min(last);
+    let end = within_disk(end, disk, size.is_some())?;
     if start >= end {
-        return Err(invalid(format!(
-            "nothing is left between `part_start: {}` and `part_end: {}` on a disk of {disk_size} bytes",
-            wanted.part_start, wanted.part_end
-        )));
+        let place = wanted.part_start.as_deref().unwrap_or("behind the others");
+        let size = disk.map(|disk| format!(" on a disk of {disk} bytes")).unwrap_or_default();
+        let end = wanted.part_end.as_deref().unwrap_or("its size");
+        return Err(invalid(format!("nothing is left between `part_start: {place}` and `part_end: {end}`{size}")));
     }
     Ok((start, end))
+}
+
+/// The end on a whole MiB, before the backup table. A size that was asked for is not cut short.
+fn within_disk(end: u64, disk: Option<u64>, sized: bool) -> Result<u64> {
+    let Some(disk) = disk else { return Ok(end / MIB * MIB) };
+    let last = disk.saturating_sub(MIB) / MIB * MIB;
+    if end > disk || sized && end > last {
+        return Err(invalid(format!(
+            "it ends at {end} bytes, the disk has {disk} (the last MiB is for the backup table)"
+        ))
+        .hint("raise `qcow_capacity`, or end the partition at `100%`"));
+    }
+    Ok((end / MIB * MIB).min(last))
 }
 
 /// parted's flags as type GUID and attributes.
@@ -345,8 +432,10 @@ mod tests {
         let filesystem = Filesystem { kind: FilesystemType::Ext4, fstab: Fstab::default() };
         Wanted {
             mount: mount.into(),
-            part_start: start.into(),
-            part_end: end.into(),
+            part_start: Some(start.into()),
+            part_end: Some(end.into()),
+            size: None,
+            headroom: None,
             flags: Vec::new(),
             mount_order: None,
             filesystem: (mount != "none").then_some(filesystem),
@@ -354,7 +443,7 @@ mod tests {
     }
 
     fn layout(partitions: Vec<Wanted>) -> Result<Layout> {
-        Layout::new(&Storage { qcow_capacity: Size(10 << 30), partitions, grow_root: true }, &identity())
+        Layout::new(&Storage { qcow_capacity: Size(10 << 30).into(), partitions, ..Storage::default() }, &identity())
     }
 
     #[test]
@@ -373,7 +462,7 @@ mod tests {
     #[test]
     fn identifiers_follow_the_role_and_nothing_else() {
         let one = Layout::new(&Storage::default(), &identity()).unwrap();
-        let bigger = Storage { qcow_capacity: Size(40 << 30), ..Storage::default() };
+        let bigger = Storage { qcow_capacity: Size(40 << 30).into(), ..Storage::default() };
         let two = Layout::new(&bigger, &identity()).unwrap();
         assert_eq!(one.disk_guid, two.disk_guid);
         assert_eq!(one.partitions[0].mounted, two.partitions[0].mounted);
@@ -419,5 +508,51 @@ mod tests {
     fn neighbours_may_touch_and_lie_in_any_order() {
         let layout = layout(vec![wanted("/", "2GiB", "100%"), wanted("/var", "1MiB", "2GiB")]).unwrap();
         assert_eq!(layout.partitions[1].end(), layout.partitions[0].start);
+    }
+
+    fn auto(mount: &str, start: Option<&str>) -> Wanted {
+        let part_start = start.map(str::to_owned);
+        Wanted { part_start, part_end: None, size: Some(AutoSize::Auto), ..wanted(mount, "", "") }
+    }
+
+    #[test]
+    fn a_partition_follows_its_content() {
+        let bios = Wanted { flags: vec!["bios_grub".into()], ..wanted("none", "1MiB", "2MiB") };
+        let rest = Wanted { part_start: None, ..wanted("/", "", "100%") };
+        let partitions = vec![rest, bios, auto("/boot", None), auto("/var", None)];
+        let draft = layout(partitions.clone()).unwrap();
+        let follows: Vec<u32> =
+            draft.partitions.iter().filter(|one| draft.headroom(one).is_some()).map(|one| one.number).collect();
+        assert_eq!(follows, [3, 4]);
+        let sizes = BTreeMap::from([(3, 300 * MIB), (4, 10 * MIB)]);
+        let settled = draft.settle(&sizes).unwrap();
+        let placed: Vec<_> = settled.partitions.iter().map(|p| (p.start / MIB, p.end() / MIB)).collect();
+        assert_eq!(placed, [(312, 10 * 1024 - 1), (1, 2), (2, 302), (302, 312)]);
+        // Identifiers do not depend on sizes.
+        assert_eq!(settled.partitions[2].mounted, draft.partitions[2].mounted);
+        let error = draft.settle(&BTreeMap::from([(3, 11 << 30)])).unwrap_err().to_string();
+        assert!(error.contains("partition 3 (`/boot`)") && error.contains("the disk has 10737418240"), "{error}");
+    }
+
+    #[test]
+    fn a_disk_follows_its_partitions() {
+        let storage = Storage { qcow_capacity: AutoSize::Auto, ..Storage::default() };
+        let draft = Layout::new(&storage, &identity()).unwrap();
+        assert!(draft.headroom(&draft.partitions[0]).is_some() && draft.headroom(&draft.partitions[3]).is_none());
+        let settled = draft.settle(&BTreeMap::from([(1, 1000 * MIB)])).unwrap();
+        assert_eq!(settled.disk_size, (1284 + 1000 + 1) * MIB);
+        assert_eq!(settled.partitions[0].end(), settled.disk_size - MIB);
+        let fails = |partition: Wanted| {
+            let partitions = vec![wanted("/", "1MiB", "5GiB"), partition];
+            let storage = Storage { qcow_capacity: AutoSize::Auto, partitions, ..Storage::default() };
+            Layout::new(&storage, &identity()).unwrap_err().to_string()
+        };
+        assert!(fails(wanted("/var", "50%", "60%")).contains("a disk that has none yet"));
+        assert!(fails(wanted("/var", "5GiB", "-1GiB")).contains("a disk that has none yet"));
+        assert!(
+            fails(Wanted { part_end: None, ..wanted("/var", "5GiB", "") }).contains("neither `part_end` nor `size`")
+        );
+        assert!(fails(Wanted { size: Some(AutoSize::Auto), ..wanted("/var", "5GiB", "6GiB") }).contains("twice"));
+        assert!(fails(auto("none", None)).contains("has no content"));
     }
 }

@@ -206,12 +206,13 @@ fn publish(
         tree,
         params: &intent.params,
         layout: &one.layout,
+        places: &|pointer| intent.place(pointer),
         epoch: one.plan.epoch,
         sandbox: options.sandbox,
         scratch,
         reporter,
     };
-    pack::pack(&request, &outputs)?;
+    let disk_size = pack::pack(&request, &outputs)?;
 
     let step = reporter.step(format!("evidence {}", intent.image));
     let mut set = FileSet::default();
@@ -224,7 +225,7 @@ fn publish(
             set.side_files.push(name);
         }
         set.images.push(output.file_name.clone());
-        let virtual_size = packed.format.is_disk().then_some(one.layout.disk_size);
+        let virtual_size = disk_size.filter(|_| packed.format.is_disk());
         let (file_name, format) = (output.file_name.clone(), packed.format.name().to_owned());
         records.push(ImageRecord { file_name, format, virtual_size, checksums });
     }

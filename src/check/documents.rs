@@ -52,6 +52,7 @@ pub const RULES: &[Rule] = &[
     error("output-file-name", "the image's file name fits its type", image::output_file_name),
     error("mount-once", "no two partitions share a mount point", partitions::mount_once),
     error("root-present", "a partition is mounted at `/`", partitions::root_present),
+    error("partition-size", "each partition has an end or a size, and what follows content has some", partitions::size),
     error("partition-extent", "each partition lies on the disk and has a size", partitions::extent),
     error("partition-overlap", "no two partitions share a place on the disk", partitions::overlap),
     error("boot-partition", "there is an EFI system partition or a BIOS boot partition", partitions::bootable),

@@ -34,7 +34,7 @@ Examples:
 the seed, /etc/imagebuilder/meta, root grown into the disk, no password on root, and every `--run` command. The exit
 code is 8 if one fails.")]
 pub struct Args {
-    /// The image: qcow2 or raw
+    /// The image: qcow2, raw, VMDK or VHD
     pub image: PathBuf,
     /// What the machine starts with
     #[arg(long, value_enum, default_value = "bios")]

@@ -148,6 +148,11 @@ impl Intent {
         self
     }
 
+    /// Where the value at a JSON pointer below `params` stands; nothing if the documents do not have it.
+    pub fn place(&self, pointer: &str) -> Option<String> {
+        self.document.pointer(&format!("/spec/params{pointer}")).map(|node| node.origin.at.to_string())
+    }
+
     /// Adds to an error about a setting ([`Error::subject`]) where that setting was written. Other errors come back
     /// as they are.
     pub fn locate(&self, error: Error) -> Error {

@@ -2,23 +2,33 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::scalar::Size;
+use crate::api::scalar::{AutoSize, Headroom, Size};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Storage {
-    /// Virtual size of the disk (upstream `qcow_capacity`).
-    #[serde(rename = "qcow_capacity")]
-    pub qcow_capacity: Size,
+    /// Virtual size of the disk (upstream's word, for every type of image), or `auto`: the partitions decide, and the
+    /// one that would end at `100%` is sized by its content.
+    #[serde(rename = "qcow_capacity", alias = "diskSize")]
+    pub qcow_capacity: AutoSize,
     /// Numbered in list order. Empty means upstream's default layout.
     pub partitions: Vec<Partition>,
     /// Grow the root partition and its file system into the disk on first boot.
     pub grow_root: bool,
+    /// What partitions that are sized by their content get on top of it, unless they say otherwise: `10%`, `256MiB` or
+    /// both as `10%+256MiB`, which is the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<Headroom>,
 }
+
+/// Packages grow a little from one security update to the next, and `/boot` takes a second kernel with its initramfs
+/// before the first one goes.
+const HEADROOM: Headroom = Headroom { percent: 10, bytes: 256 << 20 };
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage { qcow_capacity: Size(19 << 30), partitions: Vec::new(), grow_root: true }
+        let qcow_capacity = AutoSize::Size(Size(19 << 30));
+        Storage { qcow_capacity, partitions: Vec::new(), grow_root: true, headroom: None }
     }
 }
 
@@ -27,9 +37,19 @@ impl Default for Storage {
 pub struct Partition {
     /// Mount point, or `none` for a partition without file system.
     pub mount: String,
-    /// parted notation: `5MiB`, `100%`.
-    pub part_start: String,
-    pub part_end: String,
+    /// parted notation: `5MiB`, `100%`. Without it, the partition lies behind those before it in the list, and behind
+    /// all that have a start; the root is the last of them, so that it can grow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_start: Option<String>,
+    /// Either this or `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_end: Option<String>,
+    /// `512MiB`, or `auto`: what the content needs, and headroom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<AutoSize>,
+    /// For a partition that is sized by its content, in place of `storage.headroom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headroom: Option<Headroom>,
     /// parted flags: `bios_grub`, `esp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
@@ -74,6 +94,16 @@ impl Storage {
     pub fn effective_partitions(&self) -> Vec<Partition> {
         if self.partitions.is_empty() { default_partitions() } else { self.partitions.clone() }
     }
+
+    /// Whether a partition is as large as its content wants.
+    pub fn follows_content(&self, partition: &Partition) -> bool {
+        let whole_rest = partition.part_end.as_deref().map(str::trim) == Some("100%");
+        partition.size == Some(AutoSize::Auto) || self.qcow_capacity == AutoSize::Auto && whole_rest
+    }
+
+    pub fn headroom_of(&self, partition: &Partition) -> Headroom {
+        partition.headroom.or(self.headroom).unwrap_or(HEADROOM)
+    }
 }
 
 /// Upstream's layout. The root comes first because Ironic looks for the config drive relative to a root in
@@ -81,8 +111,10 @@ impl Storage {
 fn default_partitions() -> Vec<Partition> {
     let partition = |mount: &str, start: &str, end: &str, flags: &[&str], kind: Option<FilesystemType>| Partition {
         mount: mount.to_owned(),
-        part_start: start.to_owned(),
-        part_end: end.to_owned(),
+        part_start: Some(start.to_owned()),
+        part_end: Some(end.to_owned()),
+        size: None,
+        headroom: None,
         flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
         mount_order: None,
         filesystem: kind.map(|kind| Filesystem { kind, fstab: Fstab::default() }),

@@ -4,6 +4,7 @@
 //! read: a file system is data that points to the files of the Tree. So making them all is also the check that
 //! everything fits.
 
+use super::sizing;
 use super::split::Part;
 use crate::api::params::storage::FilesystemType;
 use crate::error::{Context, Error, Kind, Result};
@@ -19,7 +20,12 @@ const RESERVED_PERCENT: u64 = 5;
 
 /// All of them, in the order of the parts. When some partitions are too small the error has every one, with the bytes
 /// required and available.
-pub fn make_all(parts: &[Part<'_>], epoch: i64, reporter: &Reporter) -> Result<Vec<DiskImage>> {
+pub fn make_all(
+    parts: &[Part<'_>],
+    epoch: i64,
+    places: &sizing::Places<'_>,
+    reporter: &Reporter,
+) -> Result<Vec<DiskImage>> {
     let mut images = Vec::with_capacity(parts.len());
     let mut shortages = Vec::new();
     for part in parts {
@@ -30,18 +36,30 @@ pub fn make_all(parts: &[Part<'_>], epoch: i64, reporter: &Reporter) -> Result<V
                 step.finish(format!("{} entries, {}", part.tree.len(), words::bytes(image.data_size())));
                 images.push(image);
             }
-            Err(error) if error.kind() == Kind::Space => {
-                shortages.push(format!("{}: {}", part.partition.describe(), error.message()));
-            }
+            Err(error) if error.kind() == Kind::Space => shortages.push(sizing::shortage(part, epoch, places)?),
             Err(error) => return Err(error),
         }
     }
     if shortages.is_empty() {
         return Ok(images);
     }
-    Err(Error::new(Kind::Space, shortages.join("; ")).hint(
-        "make the partition larger in `storage.partitions`, raise `storage.qcow_capacity`, or leave packages out",
-    ))
+    Err(Error::new(Kind::Space, shortages.join("; "))
+        .hint("make the partition larger in `storage.partitions`, raise `storage.qcow_capacity`, or leave packages out")
+        .hint("with `size: auto` in place of `part_end` a partition is as large as its content wants"))
+}
+
+/// The smallest size in bytes, not below `least`, at which the part's file system can be made.
+pub fn required(part: &Part<'_>, epoch: i64, least: u64) -> Result<u64> {
+    let time = Mtime { seconds: epoch, nanoseconds: 0 };
+    match part.mounted.kind {
+        FilesystemType::Ext4 => ext4::required(&part.tree, &ext4::Options { size: least, ..ext4_options(part, time) }),
+        FilesystemType::Vfat => {
+            let options = fat::Options { size: least, ..fat_options(part, time)? };
+            // Firmware is sure to read FAT32 only; a size that was asked for may still be too small for it.
+            let sized_by_content = fat::Options { fat_type: fat::FatType::Fat32, ..options.clone() };
+            fat::required(&part.tree, if least == 0 { &sized_by_content } else { &options })
+        }
+    }
 }
 
 pub fn make(part: &Part<'_>, epoch: i64) -> Result<DiskImage> {
@@ -104,9 +122,9 @@ mod tests {
             tree.write_file(&TreePath::new(path).unwrap(), vec![1; *size], Meta::root(0o644), &origin).unwrap();
         }
         tree.make_directories(&TreePath::literal("boot/efi"), Default::default(), &origin).unwrap();
-        let storage = Storage { qcow_capacity: Size(capacity), ..Storage::default() };
+        let storage = Storage { qcow_capacity: Size(capacity).into(), ..Storage::default() };
         let layout = Layout::new(&storage, &Identity { site: "s".into(), image: "i".into() }).unwrap();
-        make_all(&split(&tree, &layout).unwrap(), 0, &Reporter::quiet())
+        make_all(&split(&tree, &layout).unwrap(), 0, &|_| None, &Reporter::quiet())
     }
 
     #[test]

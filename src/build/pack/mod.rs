@@ -6,6 +6,7 @@
 
 pub mod file_system;
 pub mod output;
+pub mod sizing;
 pub mod split;
 pub mod tools;
 
@@ -29,7 +30,10 @@ pub struct Request<'a> {
     /// After `boot::configure` and seal.
     pub tree: &'a Tree,
     pub params: &'a Params,
+    /// Sizes that follow the content may be open yet.
     pub layout: &'a Layout,
+    /// For messages about sizes: where a value of `params` was written.
+    pub places: &'a sizing::Places<'a>,
     /// Every time that is not a file's own: `SOURCE_DATE_EPOCH`.
     pub epoch: i64,
     pub sandbox: &'a dyn Sandbox,
@@ -41,25 +45,37 @@ pub struct Request<'a> {
 /// How many bytes the scratch folder needs at most: GRUB, its modules and the libraries.
 pub const SCRATCH_NEED: u64 = 256 << 20;
 
-/// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree.
-pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<()> {
+/// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree. Returns the
+/// size of the disk.
+pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Option<u64>> {
     let disk = if outputs.iter().any(|output| output.format.is_disk()) { Some(disk(request)?) } else { None };
+    let size = disk.as_ref().map(DiskImage::size);
     for output in outputs {
-        output.format.check_size(disk.as_ref().map_or(0, DiskImage::size))?;
+        output.format.check_size(size.unwrap_or(0))?;
     }
     let identity = request.layout.disk_guid;
     let disk = disk.as_ref().map(|disk| (disk, identity));
     let source = Source { tree: request.tree, disk, epoch: request.epoch };
-    outputs.iter().try_for_each(|output| output.write(&source, request.reporter))
+    outputs.iter().try_for_each(|output| output.write(&source, request.reporter))?;
+    Ok(size)
 }
 
 /// The whole disk as data.
 pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
-    let Request { tree, layout, .. } = request;
-    let mut parts = split::split(tree, layout)?;
-    let mut images = file_system::make_all(&parts, request.epoch, request.reporter)?;
+    let Request { tree, epoch, places, reporter, .. } = *request;
+    let mut parts = split::split(tree, request.layout)?;
+    let mut layout = sizing::settle(request.layout, &parts, epoch, reporter)?;
     let mut workshop = Workshop::new(request);
-    let boot = Boot::of(layout)?;
+    let boot = Boot::of(&layout)?;
+    if layout.esp().is_some() && efi::SignedChain::find(tree)?.is_none() {
+        // What can fail without it fails first.
+        file_system::make_all(&split::on(&layout, &parts), epoch, places, &Reporter::quiet())?;
+        let core = workshop.core_image(Platform::Efi, &boot)?;
+        place_unsigned(&mut parts, &layout, request.params, core, epoch)?;
+        layout = sizing::settle(request.layout, &parts, epoch, reporter)?;
+    }
+    let parts = split::on(&layout, &parts);
+    let images = file_system::make_all(&parts, epoch, places, reporter)?;
     let mut disk = DiskImage::empty(layout.disk_size);
     let boot_code = match layout.bios_boot() {
         Some(partition) => {
@@ -70,15 +86,10 @@ pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
         }
         None => Vec::new(),
     };
-    if layout.esp().is_some() && efi::SignedChain::find(tree)?.is_none() {
-        let core = workshop.core_image(Platform::Efi, &boot)?;
-        let changed = place_unsigned(&mut parts, layout, request.params, core, request.epoch)?;
-        images[changed] = file_system::make(&parts[changed], request.epoch)?;
-    }
     for (part, image) in parts.iter().zip(images) {
         disk.place(part.partition.start, image)?;
     }
-    let tables = table(layout, boot_code).layout()?;
+    let tables = table(&layout, boot_code).layout()?;
     disk.write(0, tables.primary)?;
     disk.write(tables.backup_offset, tables.backup)?;
     Ok(disk)
@@ -96,14 +107,8 @@ fn table(layout: &Layout, boot_code: Vec<u8>) -> gpt::Table {
     gpt::Table { disk_size: layout.disk_size, disk_guid: layout.disk_guid, partitions: partitions.collect(), boot_code }
 }
 
-/// Puts a core image of our own where the firmware and the node's boot entries look. Returns which part that is.
-fn place_unsigned(
-    parts: &mut [Part<'_>],
-    layout: &Layout,
-    params: &Params,
-    core: Vec<u8>,
-    epoch: i64,
-) -> Result<usize> {
+/// Puts a core image of our own where the firmware and the node's boot entries look.
+fn place_unsigned(parts: &mut [Part<'_>], layout: &Layout, params: &Params, core: Vec<u8>, epoch: i64) -> Result<()> {
     let esp = efi::mount_point(layout).and_then(|at| parts.iter().position(|part| part.mounted.at == *at));
     let esp = esp.ok_or_else(|| Error::build("the EFI system partition has no file system"))?;
     let origin: Origin = "boot loader".into();
@@ -114,7 +119,7 @@ fn place_unsigned(
         let entry = Entry { meta: meta.clone(), kind: Kind::File(content.clone()), origin: origin.clone() };
         parts[esp].tree.put(&path, entry)?;
     }
-    Ok(esp)
+    Ok(())
 }
 
 /// The folders in which the target's own grub-mkimage works.

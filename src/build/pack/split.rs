@@ -48,6 +48,16 @@ pub fn split<'a>(tree: &Tree, layout: &'a Layout) -> Result<Vec<Part<'a>>> {
     Ok(parts.map(|((partition, mounted), tree)| Part { partition, mounted, tree }).collect())
 }
 
+/// The same parts on a layout whose sizes are known.
+pub fn on<'a>(layout: &'a Layout, parts: &[Part<'_>]) -> Vec<Part<'a>> {
+    let find = |number| layout.mounts().into_iter().find(move |(partition, _)| partition.number == number);
+    let moved = |part: &Part<'_>| {
+        let (partition, mounted) = find(part.partition.number)?;
+        Some(Part { partition, mounted, tree: part.tree.clone() })
+    };
+    parts.iter().filter_map(moved).collect()
+}
+
 /// The innermost mount point a path lies at or below. The root always matches.
 fn home(points: &[&TreePath], path: &TreePath) -> usize {
     let depth = |point: &TreePath| point.components().count();

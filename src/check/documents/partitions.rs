@@ -44,32 +44,96 @@ pub(super) fn root_present(subject: &Subject) -> Vec<Diagnostic> {
     vec![subject.on("/storage/partitions", "no partition is mounted at `/`").hint("give one `mount: /`")]
 }
 
-/// Start and end in bytes, when both are places on the disk.
+/// Of the disk; `None` when the partitions decide.
+fn disk_size(subject: &Subject) -> Option<u64> {
+    subject.image.spec.params.storage.qcow_capacity.bytes()
+}
+
+/// In bytes; `None` for what is no place, or one that cannot be known yet.
+fn place(subject: &Subject, text: Option<&str>) -> Option<u64> {
+    match (Position::parse(text?)?, disk_size(subject)) {
+        (Position::Bytes(bytes), _) => Some(bytes),
+        (position, disk) => position.resolve(disk?),
+    }
+}
+
+/// Start and end in bytes, when both are known from the documents alone.
 fn placed(subject: &Subject, partition: &Partition) -> Option<(u64, u64)> {
-    let disk = subject.image.spec.params.storage.qcow_capacity.0;
-    let place = |text: &str| Position::parse(text)?.resolve(disk);
-    Some((place(&partition.part_start)?, place(&partition.part_end)?))
+    let start = place(subject, partition.part_start.as_deref())?;
+    let end = match partition.size {
+        Some(size) => start.checked_add(size.bytes()?)?,
+        None => place(subject, partition.part_end.as_deref())?,
+    };
+    Some((start, end))
+}
+
+/// Either an end or a size, and a size by content only where there is content.
+pub(super) fn size(subject: &Subject) -> Vec<Diagnostic> {
+    let storage = &subject.image.spec.params.storage;
+    let mut found = Vec::new();
+    for (index, partition) in partitions(subject).iter().enumerate() {
+        let number = index + 1;
+        let mut complain = |field: &str, message: String, hint: &str| {
+            found.push(on(subject, index, field, message).hint(hint));
+        };
+        match (&partition.part_end, partition.size) {
+            (Some(_), Some(_)) => {
+                let message = format!("partition {number} has both `part_end` and `size`");
+                complain("size", message, "leave one of them out");
+            }
+            (None, None) => {
+                let message = format!("partition {number} has neither `part_end` nor `size`");
+                complain("mount", message, "`size: auto` makes it as large as its content wants");
+            }
+            _ => {}
+        }
+        let follows = storage.follows_content(partition);
+        if follows && partition.filesystem.is_none() {
+            let field = if partition.size.is_some() { "size" } else { "part_end" };
+            let message = format!("partition {number} has no file system whose content its size could follow");
+            complain(field, message, "give it a size such as `size: 1MiB`");
+        }
+        if !follows && partition.headroom.is_some() {
+            let message = format!("partition {number} has a size of its own, `headroom` means nothing there");
+            complain("headroom", message, "leave it out, or write `size: auto`");
+        }
+        let relative = |text: &Option<String>| {
+            let position = text.as_deref().and_then(Position::parse);
+            position.is_some_and(|position| !matches!(position, Position::Bytes(_)))
+        };
+        for (field, text) in [("part_start", &partition.part_start), ("part_end", &partition.part_end)] {
+            if disk_size(subject).is_none() && relative(text) && !(follows && field == "part_end") {
+                let message = format!("`{field}` of partition {number} counts by the size of a disk that has none yet");
+                complain(
+                    field,
+                    message,
+                    "with `qcow_capacity: auto`, give places in bytes; `part_end: 100%` is the only exception",
+                );
+            }
+        }
+    }
+    found
 }
 
 pub(super) fn extent(subject: &Subject) -> Vec<Diagnostic> {
-    let disk = subject.image.spec.params.storage.qcow_capacity.0;
     let mut found = Vec::new();
     for (index, partition) in partitions(subject).iter().enumerate() {
         let number = index + 1;
         for (field, text) in [("part_start", &partition.part_start), ("part_end", &partition.part_end)] {
-            if Position::parse(text).is_none() {
+            if let Some(text) = text.as_deref().filter(|text| Position::parse(text).is_none()) {
                 let message = format!("`{text}` is not a place on the disk");
                 found.push(on(subject, index, field, message).hint("write it as parted does: `5MiB`, `100%`"));
             }
         }
-        match placed(subject, partition) {
-            Some((_, end)) if end > disk => found.push(
-                on(subject, index, "part_end", format!("partition {number} ends at {end} bytes, the disk has {disk}"))
+        let field = if partition.size.is_some() { "size" } else { "part_end" };
+        match (placed(subject, partition), disk_size(subject)) {
+            (Some((_, end)), Some(disk)) if end > disk => found.push(
+                on(subject, index, field, format!("partition {number} ends at {end} bytes, the disk has {disk}"))
                     .hint("raise `qcow_capacity`, or end the partition at `100%`"),
             ),
-            Some((start, end)) if start >= end => {
+            (Some((start, end)), _) if start >= end => {
                 let message = format!("partition {number} ends at {end} bytes, before or where it starts ({start})");
-                found.push(on(subject, index, "part_end", message));
+                found.push(on(subject, index, field, message));
             }
             _ => {}
         }
@@ -92,7 +156,8 @@ pub(super) fn overlap(subject: &Subject) -> Vec<Diagnostic> {
                 one + 1
             );
             let mut diagnostic = on(subject, other, "part_start", message);
-            if let Some(node) = subject.document.pointer(&format!("/spec/params/storage/partitions/{one}/part_end")) {
+            let end = if partitions(subject)[one].size.is_some() { "size" } else { "part_end" };
+            if let Some(node) = subject.document.pointer(&format!("/spec/params/storage/partitions/{one}/{end}")) {
                 diagnostic = diagnostic.note(&node.origin.at, format!("partition {} ends here", one + 1));
             }
             found.push(diagnostic);

@@ -83,23 +83,23 @@ pub fn layout(tree: &Tree, options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
-fn made_lost_found(options: &Options) -> (TreePath, Entry) {
+pub(super) fn made_lost_found(options: &Options) -> (TreePath, Entry) {
     let meta = Meta { mtime: options.time, ..Meta::root(0o700) };
     (nodes::lost_found(), Entry { meta, kind: Kind::Directory, origin: "ext4".into() })
 }
 
 /// What is known of a node before its place.
-struct Draft<'a> {
+pub(super) struct Draft<'a> {
     /// Of a folder.
     shape: Option<Shape<'a>>,
     xattrs: Placed,
     /// Inodes, blocks of metadata and of data.
-    inodes: u64,
-    meta: u64,
+    pub(super) inodes: u64,
+    pub(super) meta: u64,
     data: u64,
 }
 
-fn drafts<'a>(nodes: &[Node<'a>], space: &Space, seed: u32, options: &Options) -> Result<Vec<Draft<'a>>> {
+pub(super) fn drafts<'a>(nodes: &[Node<'a>], space: &Space, seed: u32, options: &Options) -> Result<Vec<Draft<'a>>> {
     let draft = |node: &Node<'a>| {
         interrupt::check()?;
         draft(node, nodes, space, seed, options).with_context(|| format!("laying out {}", node.path))
@@ -147,12 +147,12 @@ fn folder_blocks(node: &Node<'_>, shape: &Shape<'_>) -> u64 {
     shape.blocks().max(least)
 }
 
-fn content_blocks(content: &Content) -> u64 {
+pub(super) fn content_blocks(content: &Content) -> u64 {
     content.data().map(|range| blocks(range.end - range.start)).sum()
 }
 
 /// How many blocks an extent tree may need, before it is known where the gaps are.
-fn tree_room(content: &Content, space: &Space) -> u64 {
+pub(super) fn tree_room(content: &Content, space: &Space) -> u64 {
     let stretches = content.data().count() as u64;
     extent::tree_blocks(stretches + space.most_cuts(content_blocks(content)))
 }
@@ -190,8 +190,7 @@ fn places(
     let (inodes, meta, data) = (column(|one| one.inodes), column(|one| one.meta), column(|one| one.data));
     let (meta_sum, data_sum): (u64, u64) = (meta.iter().sum(), data.iter().sum());
     check_inodes(u64::from(FIRST_INODE) + inodes.iter().sum::<u64>(), geometry, options)?;
-    let journal_room = extent::tree_blocks(1 + space.most_cuts(geometry.journal_blocks));
-    let meta_start = 1 + journal_room + geometry.journal_blocks;
+    let (journal_room, meta_start) = reserved(geometry, space);
     let asked = meta_start + meta_sum + data_sum;
     if asked > space.total {
         return Err(too_small((geometry.blocks - space.total + asked) * BLOCK, geometry));
@@ -207,6 +206,12 @@ fn places(
     let number = |(node, start): (&Node<'_>, &u64)| fixed_number(node).unwrap_or(FIRST_INODE + 1 + *start as u32);
     let numbers = nodes.iter().zip(&inodes.starts).map(number).collect();
     Ok(Places { inodes, meta, data, numbers, journal: 1, journal_room, meta_start, data_start })
+}
+
+/// Blocks that the journal's own extents may need, and those before metadata: of resize inode and journal.
+pub(super) fn reserved(geometry: &Geometry, space: &Space) -> (u64, u64) {
+    let journal_room = extent::tree_blocks(1 + space.most_cuts(geometry.journal_blocks));
+    (journal_room, 1 + journal_room + geometry.journal_blocks)
 }
 
 fn check_inodes(highest: u64, geometry: &Geometry, options: &Options) -> Result<()> {

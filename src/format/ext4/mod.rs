@@ -17,6 +17,7 @@ mod geometry;
 mod hash;
 mod layout;
 mod nodes;
+mod size;
 mod write;
 mod xattr;
 mod zones;
@@ -24,6 +25,7 @@ mod zones;
 use uuid::Uuid;
 
 pub use layout::{Plan, layout};
+pub use size::required;
 
 use crate::error::Result;
 use crate::format::disk::DiskImage;

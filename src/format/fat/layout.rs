@@ -158,8 +158,7 @@ impl Layout {
     pub fn new(tree: &Tree, options: &Options) -> Result<Layout> {
         let label = label(&options.label)?;
         let mut nodes = nodes(tree, options)?;
-        let root_bytes = directory_size(&nodes, 0, label.is_some())?;
-        let root_entries = (root_bytes / ENTRY as u64).next_multiple_of(SECTOR / ENTRY as u64).max(512);
+        let root_entries = root_entries(&nodes, label.is_some())?;
         let geometry = Geometry::choose(options, root_entries)?;
         let used = place(&mut nodes, &geometry, label.is_some())?;
         if used > geometry.clusters {
@@ -170,6 +169,43 @@ impl Layout {
         }
         Ok(Layout { geometry, nodes, label, used })
     }
+}
+
+/// The smallest size in bytes, a multiple of 512 and not below `options.size`, at which the file system can be made.
+pub fn required(tree: &Tree, options: &Options) -> Result<u64> {
+    let label = label(&options.label)?;
+    let mut nodes = nodes(tree, options)?;
+    let root_entries = root_entries(&nodes, label.is_some())?;
+    // Sectors that a size lacks, at least one; `None` if it fits.
+    let mut shortage = |sectors: u64| -> Result<Option<u64>> {
+        let options = Options { size: sectors * SECTOR, ..options.clone() };
+        let geometry = match Geometry::choose(&options, root_entries) {
+            Ok(geometry) => geometry,
+            Err(error) if error.kind() == Kind::Space => return Ok(Some(1)),
+            Err(error) => return Err(error),
+        };
+        let used = place(&mut nodes, &geometry, label.is_some())?;
+        let lacking = used.checked_sub(geometry.clusters).filter(|lacking| *lacking > 0);
+        // What is over the last whole cluster counts already.
+        Ok(lacking.map(|lacking| {
+            (lacking * geometry.sectors_per_cluster).saturating_sub(geometry.sectors_per_cluster).max(1)
+        }))
+    };
+    let least = options.size.div_ceil(SECTOR);
+    let mut sectors = least;
+    while let Some(more) = shortage(sectors)? {
+        sectors += more;
+    }
+    while sectors > least && shortage(sectors - 1)?.is_none() {
+        sectors -= 1;
+    }
+    Ok(sectors * SECTOR)
+}
+
+/// Of FAT16, whose root folder has its size from the start.
+fn root_entries(nodes: &[Node], labelled: bool) -> Result<u64> {
+    let bytes = directory_size(nodes, 0, labelled)?;
+    Ok((bytes / ENTRY as u64).next_multiple_of(SECTOR / ENTRY as u64).max(512))
 }
 
 fn label(text: &str) -> Result<Option<[u8; 11]>> {

@@ -11,7 +11,7 @@ mod layout;
 mod names;
 mod write;
 
-pub use layout::{FatType, Options};
+pub use layout::{FatType, Options, required};
 
 use crate::error::Result;
 use crate::format::disk::DiskImage;

@@ -156,3 +156,23 @@ fn what_fat_cannot_hold_is_an_error() {
     assert!(make(&orphan, &options(40 << 20)).is_err());
     assert!(make(&Tree::new(), &Options { label: "lower".into(), ..options(40 << 20) }).is_err());
 }
+
+#[test]
+fn the_size_that_is_required_is_exact() {
+    let origin: crate::tree::Origin = "test".into();
+    for (files, bytes) in [(0, 0), (1, 100), (3, 3 << 20), (700, 10), (5, 20 << 20)] {
+        for fat_type in [FatType::Auto, FatType::Fat16, FatType::Fat32] {
+            let mut tree = Tree::new();
+            for number in 0..files {
+                let path = TreePath::new(format!("EFI/file-{number}")).unwrap();
+                tree.write_file(&path, vec![1; bytes], Meta::root(0o644), &origin).unwrap();
+            }
+            let options = |size| Options { fat_type, ..options(size) };
+            let size = required(&tree, &options(0)).unwrap();
+            assert!(make(&tree, &options(size)).is_ok(), "{fat_type:?} {size}");
+            let error = make(&tree, &options(size - 512)).err().unwrap();
+            assert_eq!(error.kind(), crate::error::Kind::Space, "{fat_type:?} {size}");
+            assert_eq!(required(&tree, &options(200 << 20)).unwrap(), 200 << 20);
+        }
+    }
+}
