@@ -27,7 +27,7 @@ pub struct Conditions {
     pub one_core: bool,
     /// Seed of the order in which folders are read, on the host and in the sandbox.
     pub folders: Option<u32>,
-    /// Seconds that the clock of the sandbox is ahead. That of the program decides about expired indexes only.
+    /// Seconds that the clock is ahead in the sandbox, and with `locked` for the program, too (indexes would expire).
     pub clock: i64,
     pub host_name: Option<&'static str>,
     /// The process seems to have no memory, so that the work area lies on disk.
@@ -38,6 +38,10 @@ pub struct Conditions {
     pub root: Option<PathBuf>,
     /// On the cache of the reference.
     pub warm: bool,
+    /// From the lock of the reference, without an index; the program then sees the other clock, too.
+    pub locked: bool,
+    /// One more option of the program.
+    pub option: Option<&'static str>,
     /// `SOURCE_DATE_EPOCH`: seconds before the epoch that the reference has found.
     pub epoch: Option<i64>,
 }
@@ -109,9 +113,11 @@ pub fn cells(roots: &[PathBuf]) -> Vec<Cell> {
         ("another order of folders", Conditions { folders: Some(7), ..plain() }),
         ("another host name", Conditions { host_name: Some("elsewhere.example.org"), ..plain() }),
         ("clock a year ahead", Conditions { clock: YEAR, ..plain() }),
+        ("from the lock, clock a year ahead", Conditions { locked: true, clock: YEAR, ..plain() }),
         ("SOURCE_DATE_EPOCH as it is", Conditions { warm: true, epoch: Some(0), ..plain() }),
         ("SOURCE_DATE_EPOCH a year earlier", Conditions { warm: true, epoch: Some(YEAR), ..plain() }),
         ("work area on disk", Conditions { on_disk: true, ..plain() }),
+        ("without native helpers", Conditions { option: Some("--plain-scripts"), ..plain() }),
         ("hostile environment", Conditions { environment: HOSTILE.to_vec(), ..plain() }),
     ]
     .into_iter()
@@ -188,6 +194,9 @@ impl Bench {
         let name: String = cell.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let place = self.folder.join(cell.conditions.path.unwrap_or(&name));
         self.furnish(&place, Some(&reference.join("cache")), cell.conditions.warm)?;
+        if cell.conditions.locked {
+            copy(&reference.join("out").join(LOCK), &place.join("image").join(LOCK))?;
+        }
         if cell.conditions.ordinary_user {
             command("chown", &["-R", &format!("{UID}:{UID}"), &text(&place)])?;
         }
@@ -284,9 +293,12 @@ impl Bench {
             command.arg(format!("LD_PRELOAD={}", text(&self.library)));
             command.arg(format!("DISTURB_FOLDERS={}", conditions.folders.unwrap_or(0)));
             command.arg(format!("DISTURB_CLOCK={}", conditions.clock));
+            command.arg(format!("DISTURB_CLOCK_HERE={}", if conditions.locked { conditions.clock } else { 0 }));
         }
         command.arg(&self.program).args(["build", "image", "--cache-dir", "cache", "--output-dir", "out"]);
         command.args(["--progress", "plain"]);
+        command.args(conditions.locked.then_some("--locked"));
+        command.args(conditions.option);
         Ok(command)
     }
 
@@ -312,6 +324,7 @@ impl Bench {
     }
 }
 
+const LOCK: &str = "control-plane.lock.yaml";
 const OUTPUT: &str = "\
 apiVersion: airshipit.org/v1alpha1
 kind: ImageConfiguration
@@ -329,12 +342,12 @@ patches:
     patch: |-
       - op: add
         path: /spec/storage
-        value: {qcow_capacity: 4G}
+        value: {qcow_capacity: 3G}
 ";
 
 /// The epoch that the lock of a build has.
 pub fn epoch_of(place: &Path) -> Result<i64, Failed> {
-    let lock = std::fs::read_to_string(place.join("out/control-plane.lock.yaml"))?;
+    let lock = std::fs::read_to_string(place.join("out").join(LOCK))?;
     let line = lock.lines().find_map(|line| line.trim().strip_prefix("epoch:")).ok_or("the lock has no epoch")?;
     Ok(line.trim().parse()?)
 }
