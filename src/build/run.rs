@@ -13,7 +13,7 @@ use super::toolstree::{self, Tools};
 use super::{initramfs, rootfs, verify};
 use crate::boot;
 use crate::check::hygiene;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::osconfig::{self, Facts};
 use crate::package::{self, lock::Lock};
 use crate::plan::{Intent, StepName};
