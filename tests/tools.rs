@@ -82,9 +82,12 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// A package's name and the version on offer.
+type Offer = (&'static str, &'static str);
+
 #[test]
 fn each_distribution_gives_its_own_toolchain() {
-    let cases: [(&str, &[(&str, &str)], &str); 4] = [
+    let cases: [(&str, &[Offer], &str); 4] = [
         (
             "Debian 12",
             &[("rustc", "9.1.0+dfsg1-2"), ("cargo", "9.1"), ("rustc-web", "9.6.0~deb12u1"), ("cargo-web", "9.6.0")],

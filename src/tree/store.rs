@@ -572,7 +572,7 @@ mod tests {
         big.write_all_at(b"end", ONE_PIECE).unwrap();
         let content = writer.add_file(&big).unwrap();
         assert_eq!(content.size(), ONE_PIECE + 5);
-        assert_eq!(content.holes(), [0..ONE_PIECE]);
+        assert_eq!(content.holes(), std::slice::from_ref(&(0..ONE_PIECE)));
         assert_eq!(Digest::of(&content.bytes().unwrap()), content.digest());
         assert_eq!(writer.add_file(&big).unwrap().segment().unwrap().1, 0, "stored once");
         let mut tree = Tree::new();
@@ -580,7 +580,7 @@ mod tests {
         tree.insert_raw(path("big"), Entry { meta: Meta::root(0o644), kind, origin: Arc::from("") });
         writer.save(&tree).unwrap();
         match &store.load(key("x")).unwrap().unwrap().get(&path("big")).unwrap().kind {
-            Kind::File(content) => assert_eq!(content.holes(), [0..ONE_PIECE]),
+            Kind::File(content) => assert_eq!(content.holes(), std::slice::from_ref(&(0..ONE_PIECE))),
             _ => panic!("not a file"),
         }
     }

@@ -43,7 +43,7 @@ impl Apt {
     pub fn of_host(folder: &Path, request: &Request) -> Self {
         let apt = Apt { folder: folder.to_owned(), seen_as: folder.display().to_string(), root: None };
         apt.prepare();
-        let sources = request.repositories.iter().map(|(_, repository)| apt.source(repository, &repository.source));
+        let sources = request.repositories.values().map(|repository| apt.source(repository, &repository.source));
         apt.write("etc/apt/sources.list", &sources.collect::<String>());
         apt.run(&["update"]);
         apt

@@ -352,8 +352,11 @@ fn join(folder: &TreePath, name: &[u8]) -> TreePath {
     TreePath::new(inside).unwrap()
 }
 
+/// The size of a content and where its islands lie.
+type Shape = (u64, Vec<u64>);
+
 /// Contents that were made before, since digests of gigabytes take a while.
-static MADE: Mutex<Vec<((u64, Vec<u64>), Content)>> = Mutex::new(Vec::new());
+static MADE: Mutex<Vec<(Shape, Content)>> = Mutex::new(Vec::new());
 
 /// Mostly holes, with a little text at some places; the bytes lie in a sparse temporary file.
 fn sparse_content(size: u64, islands: &[u64]) -> Content {

@@ -162,8 +162,7 @@ impl Ext4 {
             JOURNAL_INODE => Some("the journal".to_owned()),
             _ => {
                 let listing = self.listing()?;
-                let found = listing.iter().find(|(_, item)| item.number == number).map(|(path, _)| path.to_string());
-                found
+                listing.iter().find(|(_, item)| item.number == number).map(|(path, _)| path.to_string())
             }
         };
         let name = if at >= INODE_ATTRIBUTES { "attributes" } else { field(&INODE, at) };
