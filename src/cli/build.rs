@@ -3,8 +3,8 @@
 //! Owns: which Intents are built, what the world outside is (clock, proxies, cache), and the closing summary. The work
 //! is the room `build`'s.
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::documents::{Documents, LockArgs};
 use super::{Globals, epoch, output};
@@ -13,7 +13,8 @@ use crate::error::{Context, Error, Result};
 use crate::package::Environment;
 use crate::package::http::{Client, Patience, Proxies};
 use crate::plan::Intent;
-use crate::report::{Reporter, Timing, usage, words};
+use crate::report::timeline::{self, Total};
+use crate::report::{Timing, usage, words};
 use crate::sandbox::{Namespaces, userns};
 
 /// Build images: from a folder of documents, or from upstream's variable files
@@ -47,6 +48,9 @@ pub struct Choices {
     /// Let the distribution's own scripts do all their work, without our native helpers: slower, the same bytes
     #[arg(long)]
     pub plain_scripts: bool,
+    /// Show when each step ran and what it used; with FILE, write it there as JSON too
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub timings: Option<Option<PathBuf>>,
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
@@ -70,10 +74,31 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         verify: choices.verify,
         plain_scripts: choices.plain_scripts,
     };
-    let built = build::run(intents, &options)?;
+    let built = build::run(intents, &options);
+    let total = total(began);
+    // Of a build that failed, too: that one may be the one to look at.
+    if let Some(file) = choices.timings.as_ref().and_then(Option::as_ref) {
+        write_timings(file, &reporter.timings(), &total)?;
+    }
+    let built = built?;
     // As it was typed, so that the line about booting can be typed as well.
     let program = std::env::args().next().unwrap_or_else(|| "imagebuilder".into());
-    output::print(&summary(&built, &reporter, began.elapsed(), &program))
+    let steps = match choices.timings {
+        Some(_) => timeline::table(&reporter.timings(), &total),
+        None => steps(&reporter.timings()),
+    };
+    output::print(&summary(&built, &steps, &total, &program))
+}
+
+fn total(began: Instant) -> Total {
+    let (peak_memory, peak_helper_memory) = usage::peak_memory();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Total { wall: began.elapsed(), cpu: usage::cpu_time(), peak_memory, peak_helper_memory, cores }
+}
+
+fn write_timings(file: &Path, timings: &[Timing], total: &Total) -> Result<()> {
+    let text = format!("{:#}\n", timeline::json(timings, total));
+    std::fs::write(file, text).with_context(|| format!("writing timings to {}", file.display()))
 }
 
 /// The world outside, for everything that works on packages.
@@ -92,16 +117,14 @@ fn now() -> Result<i64> {
 }
 
 /// What was built, how long each step took, where the files are, how to boot them.
-fn summary(built: &[Built], reporter: &Reporter, wall: Duration, program: &str) -> String {
-    let mut text = String::from("\n");
-    text.push_str(&steps(&reporter.timings()));
-    let (own, child) = usage::peak_memory();
+fn summary(built: &[Built], steps: &str, total: &Total, program: &str) -> String {
+    let mut text = format!("\n{steps}");
     text.push_str(&format!(
         "\n{} in all, {} of processor time; peak memory {} (largest helper {})\n",
-        words::duration(wall),
-        words::duration(usage::cpu_time()),
-        words::bytes(own),
-        words::bytes(child),
+        words::duration(total.wall),
+        words::duration(total.cpu),
+        words::bytes(total.peak_memory),
+        words::bytes(total.peak_helper_memory),
     ));
     for one in built {
         text.push_str(&format!("\n{}: {} packages, {} files and folders\n", one.image, one.packages, one.entries));
@@ -134,7 +157,10 @@ fn steps(timings: &[Timing]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::report::Reporter;
 
     #[test]
     fn the_summary_says_how_long_and_where() {
@@ -144,7 +170,12 @@ mod tests {
         let file = dir.path().join("node.qcow2");
         std::fs::write(&file, [0; 1500]).unwrap();
         let one = Built { image: "node".into(), files: vec![file.clone()], records: vec![], packages: 3, entries: 9 };
-        let text = summary(&[one], &reporter, Duration::from_secs(61), "target/release/imagebuilder");
+        let total = Total { wall: Duration::from_secs(61), ..Total::default() };
+        let text = summary(&[one], &steps(&reporter.timings()), &total, "target/release/imagebuilder");
+        let timings = dir.path().join("timings.json");
+        write_timings(&timings, &reporter.timings(), &total).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&timings).unwrap()).unwrap();
+        assert_eq!((&read["steps"][0]["name"], &read["wallSeconds"]), (&"fetch".into(), &61.0.into()));
         assert!(text.contains("fetch  0.0 s"), "{text}");
         assert!(text.contains("3 packages") && text.contains("1 min 01 s in all"), "{text}");
         assert!(text.contains(&format!("{}  1.50 kB\n", file.display())), "{text}");

@@ -1,8 +1,8 @@
 //! The JSON sink: one object per line on standard error, for programs that watch a build.
 //!
 //! Owns: the format. Every object has `version` (1, raised when a field changes its meaning or goes) and `event`:
-//! `step-started` {id, name, total?, unit}, `step-progress` {id, done}, `step-finished` {id, name, wallSeconds,
-//! cpuSeconds, detail}, `note` {text}, `warning` {text}. Readers ignore fields and events they do not know.
+//! `step-started` {id, name, total?, unit}, `step-progress` {id, done}, `step-finished` {id, name, startSeconds,
+//! wallSeconds, cpuSeconds, detail}, `note` {text}, `warning` {text}. Readers ignore fields and events they do not know.
 
 use std::io::Write;
 
@@ -50,6 +50,7 @@ impl Sink for Json {
         let fields = json!({
             "id": id,
             "name": timing.name,
+            "startSeconds": timing.start.as_secs_f64(),
             "wallSeconds": timing.wall.as_secs_f64(),
             "cpuSeconds": timing.cpu.as_secs_f64(),
             "detail": timing.detail,

@@ -7,6 +7,7 @@ mod json;
 mod plain;
 mod terminal;
 mod throttle;
+pub mod timeline;
 pub mod usage;
 pub mod words;
 
@@ -22,13 +23,20 @@ pub enum Unit {
 }
 
 /// One finished step, for the closing summary.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Timing {
     pub name: String,
+    /// Since the reporter was made.
+    pub start: Duration,
     pub wall: Duration,
     /// Processor time of this process and of its finished children while the step ran. Steps that run side by side
     /// each count all of it.
     pub cpu: Duration,
+    /// What it worked on, as far as it says ([`Step::bytes`], [`Step::advance`]).
+    pub bytes: u64,
+    pub items: u64,
+    /// The largest resident set of this process, from its beginning to the end of the step.
+    pub peak_memory: u64,
     pub detail: String,
 }
 
@@ -47,6 +55,7 @@ pub struct Reporter(Arc<Shared>);
 struct Shared {
     sink: Box<dyn Sink>,
     next: AtomicU64,
+    began: Instant,
     timings: std::sync::Mutex<Vec<Timing>>,
 }
 
@@ -55,6 +64,7 @@ impl Reporter {
         Reporter(Arc::new(Shared {
             sink: Box::new(sink),
             next: AtomicU64::new(0),
+            began: Instant::now(),
             timings: std::sync::Mutex::default(),
         }))
     }
@@ -112,6 +122,8 @@ impl Reporter {
             started: Instant::now(),
             cpu: usage::cpu_time(),
             done: AtomicU64::new(0),
+            unit,
+            bytes: AtomicU64::new(0),
             detail: std::sync::Mutex::default(),
         }
     }
@@ -125,6 +137,8 @@ pub struct Step {
     started: Instant,
     cpu: Duration,
     done: AtomicU64,
+    unit: Unit,
+    bytes: AtomicU64,
     detail: std::sync::Mutex<String>,
 }
 
@@ -133,6 +147,11 @@ impl Step {
     pub fn advance(&self, amount: u64) {
         let done = self.done.fetch_add(amount, Ordering::Relaxed) + amount;
         self.reporter.0.sink.step_progress(self.id, done);
+    }
+
+    /// This many more bytes were worked on; for the timeline only.
+    pub fn bytes(&self, amount: u64) {
+        self.bytes.fetch_add(amount, Ordering::Relaxed);
     }
 
     /// Ends the step with a few words on its result ("225 packages, 182 MB").
@@ -147,7 +166,21 @@ impl Drop for Step {
     fn drop(&mut self) {
         let detail = self.detail.lock().map(|detail| detail.clone()).unwrap_or_default();
         let cpu = usage::cpu_time().saturating_sub(self.cpu);
-        let timing = Timing { name: self.name.clone(), wall: self.started.elapsed(), cpu, detail };
+        let (done, bytes) = (self.done.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let (items, counted) = match self.unit {
+            Unit::Items => (done, 0),
+            Unit::Bytes => (0, done),
+        };
+        let timing = Timing {
+            name: self.name.clone(),
+            start: self.started.saturating_duration_since(self.reporter.0.began),
+            wall: self.started.elapsed(),
+            cpu,
+            bytes: bytes + counted,
+            items,
+            peak_memory: usage::peak_memory().0,
+            detail,
+        };
         self.reporter.0.sink.step_finished(self.id, &timing);
         if let Ok(mut timings) = self.reporter.0.timings.lock() {
             timings.push(timing);

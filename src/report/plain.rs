@@ -104,8 +104,8 @@ mod tests {
         let timing = Timing {
             name: "fetching packages".into(),
             wall: Duration::from_millis(3210),
-            cpu: Duration::ZERO,
             detail: "225 packages".into(),
+            ..Timing::default()
         };
         assert_eq!(finished(&timing), "fetching packages: 3.2 s (225 packages)");
         assert_eq!(progress(12_300_000, Some(182_000_000), Unit::Bytes), "12.3 MB of 182 MB");
