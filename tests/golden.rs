@@ -16,7 +16,7 @@ use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Part
 use imagebuilder::api::scalar::Size;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request};
-use imagebuilder::format::qcow2;
+use imagebuilder::format::{qcow2, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
 use imagebuilder::tree::{Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
@@ -116,6 +116,12 @@ fn formats() -> Vec<(&'static str, Format)> {
         ("qcow2", Format::Qcow2(qcow2::Compression::None)),
         ("qcow2-zlib", Format::Qcow2(qcow2::Compression::Zlib)),
         ("qcow2-zstd", Format::Qcow2(qcow2::Compression::Zstd)),
+        ("vmdk", Format::Vmdk),
+        ("vhd", Format::Vhd(vhd::Subformat::Dynamic)),
+        ("vhd-fixed", Format::Vhd(vhd::Subformat::Fixed)),
+        ("tar", Format::Tar(tar::Compression::None)),
+        ("tar.gz", Format::Tar(tar::Compression::Gzip)),
+        ("tar.zst", Format::Tar(tar::Compression::Zstd)),
     ]
 }
 

@@ -332,7 +332,9 @@ metadata:
   name: repeat
 spec:
   image:
-    type: [qcow, raw]
+    type: [qcow, raw, vmdk, vhd, tar]
+  params:
+    tarbuilder: {compression: zstd}
 ";
 const SIZE: &str = "\
 apiVersion: kustomize.config.k8s.io/v1alpha1
