@@ -251,6 +251,66 @@ fn what_the_archive_and_the_store_have_lost_cannot_be_kept() {
     shop.run(&["lock", "small", "--update"]).expect(0, &["upgraded  role  other"]);
 }
 
+// ---- the tools tree ----
+
+/// What `--verify` runs, and a library that only one of them needs.
+const TOOLS: [Offer; 5] = [
+    ("dosfstools", "1", ""),
+    ("e2fsprogs", "1", "Depends: lib (= 1)\n"),
+    ("gdisk", "1", ""),
+    ("libblock", "1", ""),
+    ("qemu-utils", "1", "Depends: libblock\n"),
+];
+
+fn tools(lock: &Lock) -> Vec<String> {
+    lock.tools.iter().map(|package| format!("{}={}", package.name, package.version)).collect()
+}
+
+#[test]
+fn a_lock_names_the_tools_and_they_are_in_the_store() {
+    let shop = Shop::new();
+    shop.offer(&[&FIRST[..], &TOOLS].concat(), &Suite::default());
+    let lock = shop.lock();
+    assert_eq!(shop.versions(), ["base=1", "lib=1", "other=1", "tool=2"], "they are no part of the image");
+    assert_eq!(tools(&lock), ["dosfstools=1", "e2fsprogs=1", "gdisk=1", "lib=1", "libblock=1", "qemu-utils=1"]);
+    // A build that is to check its image needs nobody.
+    shop.mirror.replace(Default::default());
+    shop.mirror.taken("");
+    let outcome = shop.run(&["build", "small", "--locked", "--verify"]);
+    if outcome.is_skipped() {
+        return;
+    }
+    // These packages make no root file system: the build gets as far as that.
+    outcome.expect(1, &["installing the tools"]);
+    assert!(shop.mirror.taken("").is_empty(), "everything is in the store");
+    // They stay as they are until they are moved, by name as well.
+    let newer = [("gdisk", "2", ""), TOOLS[0], TOOLS[1], TOOLS[3], TOOLS[4]];
+    shop.offer(&[&FIRST[..], &newer].concat(), &Suite { date: now() - 60, ..Suite::default() });
+    shop.run(&["lock", "small", "--check", "--fresh"]).expect(7, &["upgraded  tools  gdisk  1    2"]);
+    shop.run(&["lock", "small", "--update", "tool"]).expect(0, &["nothing has moved"]);
+    shop.run(&["lock", "small", "--update", "gdisk"]).expect(0, &["upgraded  tools  gdisk  1    2", "1 upgraded"]);
+}
+
+#[test]
+fn a_lock_without_tools_is_completed_by_lock_and_nothing_else_moves() {
+    let shop = Shop::new();
+    let lock = shop.lock();
+    assert_eq!(tools(&lock), [""; 0], "the repository does not have them");
+    let outcome = shop.run(&["build", "small", "--locked", "--verify"]);
+    if outcome.is_skipped() {
+        return;
+    }
+    outcome.expect(7, &["the lock does not name the programs that `--verify` needs", "hint: `imagebuilder lock`"]);
+    shop.run(&["build", "small", "--fresh", "--verify"])
+        .expect(3, &["choosing the packages of the tools", "dosfstools"]);
+    let newer: Vec<Offer> = LATER.iter().chain(&TOOLS[2..]).copied().collect();
+    let newer = [&newer[..], &[("dosfstools", "1", ""), ("e2fsprogs", "1", "")]].concat();
+    shop.offer(&newer, &Suite { date: now() - 60, ..Suite::default() });
+    shop.run(&["lock", "small"]).expect(0, &["5 added"]);
+    assert_eq!(shop.versions(), ["base=1", "lib=1", "other=1", "tool=2"]);
+    shop.run(&["lock", "small"]).expect(0, &["nothing has moved"]);
+}
+
 // ---- bad locks ----
 
 /// Runs `build --locked` and ends the test where the machine cannot build.

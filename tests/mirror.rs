@@ -64,6 +64,7 @@ impl Run {
                 },
             ],
             unapproved: BTreeSet::new(),
+            tools: Vec::new(),
         }
     }
 
@@ -410,6 +411,7 @@ fn the_real_archive() {
         repositories: BTreeMap::from([("debian".to_owned(), repository)]),
         layers: vec![LayerRequest { layer: Layer::Base, packages: Vec::new() }],
         unapproved: BTreeSet::new(),
+        tools: Vec::new(),
     };
     let mut lock = match lock::resolve(&request, &environment) {
         Err(error) if error.kind() == Kind::Network => {

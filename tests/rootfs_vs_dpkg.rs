@@ -95,6 +95,7 @@ fn request() -> Request {
             LayerRequest { layer: Layer::Role, packages },
         ],
         unapproved: BTreeSet::new(),
+        tools: Vec::new(),
     }
 }
 

@@ -58,27 +58,42 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared
         held.map_err(|error| error.about(&["storage", "qcow_capacity"]))?;
     }
     let keyrings = keyring_files(intent)?;
-    let (lock, debs) = match existing(intent, options)? {
+    let known = existing(intent, options)?;
+    let is_new = known.is_none();
+    let (lock, debs) = match known {
         Some(lock) => {
             let debs = use_lock(intent, &lock, &keyrings, options)?;
             (lock, debs)
         }
         None => {
-            let lock = package::lock::resolve(&intent.package_request(), environment)?;
+            let lock = package::lock::resolve(&toolstree::image_request(intent), environment)?;
             make_lock(intent, lock, options.epoch, environment)?
         }
     };
     clock::check(environment.now, lock.epoch.into_iter().chain([newest_build_time(&debs)?]))?;
     let plan = LockedPlan::new(intent, &lock)?;
     let tools = match options.verify {
-        true => {
-            let source = Source::of(intent);
-            let lock = toolstree::lock(&source, &Program::ALL, environment)?;
-            Some((source, lock))
-        }
+        true => Some(tools(intent, &lock, is_new, environment)?),
         false => None,
     };
     Ok(Prepared { intent, lock, plan, layout, debs, keyrings, tools })
+}
+
+/// The programs that check the image. Its lock names them, so no index is needed.
+fn tools(intent: &Intent, lock: &Lock, is_new: bool, environment: &Environment) -> Result<(Source, Lock)> {
+    let source = Source::of(intent);
+    if let Some(tools) = toolstree::of_image(lock, &Program::ALL) {
+        fetch::fetch_all(&lock.tools, &lock.repositories_at(&intent.package_request())?, environment)
+            .context("fetching the tools")?;
+        return Ok((source, tools));
+    }
+    if is_new {
+        // Says what the repositories lack.
+        let request = source.request(&Program::ALL);
+        package::lock::resolve(&request, environment).context("choosing the packages of the tools")?;
+    }
+    Err(Error::new(Kind::Drift, "the lock does not name the programs that `--verify` needs")
+        .hint("`imagebuilder lock` on these documents adds them and moves nothing else"))
 }
 
 /// The lock that the build has to use, if there is one.

@@ -13,7 +13,9 @@ use super::documents::Documents;
 use super::output::{self, Format};
 use super::{Globals, build, epoch};
 use crate::build::prepare;
+use crate::build::toolstree::{self, Program};
 use crate::error::{Context, Error, Kind, Result};
+use crate::package::fetch::fetch_all;
 use crate::package::lock::diff::{self, Change, diff};
 use crate::package::lock::keep::resolve_keeping;
 use crate::package::lock::{Lock, resolve};
@@ -112,11 +114,10 @@ impl Desk {
         prepare::check(intent, &lock, self.epoch, &prepare::keyring_files(intent)?)
             .with_context(|| format!("checking {}", path.display()))?;
         if fresh {
-            let mut now = resolve(&intent.package_request(), &self.environment)?;
+            let mut now = resolve(&toolstree::image_request(intent), &self.environment)?;
             plan::locked::complete(&mut now, intent);
             // Both follow from the packages.
             (now.epoch, now.files) = (lock.epoch, lock.files.clone());
-            now.tools.clone_from(&lock.tools);
             let changes = diff(&lock, &now);
             if !changes.is_empty() {
                 show(Format::Table, &changes)?;
@@ -137,12 +138,13 @@ impl Desk {
             Err(_) if everything => None,
             read => read?,
         };
-        let request = intent.package_request();
+        let request = toolstree::image_request(intent);
         let resolved = match &old {
             Some(old) if old.architecture == request.architecture && !everything => {
                 let moved: BTreeSet<String> = update.unwrap_or_default().iter().cloned().collect();
                 let fits = prepare::check(intent, old, self.epoch, &prepare::keyring_files(intent)?).is_ok();
-                if update.is_none() && fits {
+                let complete = toolstree::of_image(old, &Program::ALL).is_some();
+                if update.is_none() && fits && complete {
                     old.clone()
                 } else {
                     resolve_keeping(&request, old, &moved, &self.environment)?
@@ -152,6 +154,7 @@ impl Desk {
             _ => resolve(&request, &self.environment)?,
         };
         let (lock, _) = prepare::make_lock(intent, resolved, self.epoch, &self.environment)?;
+        fetch_all(&lock.tools, &lock.repositories_at(&request)?, &self.environment).context("fetching the tools")?;
         let count = lock.packages().count();
         match old {
             Some(old) if old.digest() == lock.digest() => {

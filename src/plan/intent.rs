@@ -208,6 +208,7 @@ impl Intent {
             repositories: self.params.distribution.repositories.clone(),
             layers: Layer::ALL.into_iter().map(layer).collect(),
             unapproved: self.params.software.unapproved_packages.keys().cloned().collect(),
+            tools: Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod request;
 use std::path::{Path, PathBuf};
 
 pub use make::tree;
-pub use request::{Source, lock};
+pub use request::{Source, image_request, lock, of_image};
 
 use crate::error::{Context, Result};
 use crate::sandbox::{Bind, Finished, Job, Sandbox};

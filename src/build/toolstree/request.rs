@@ -1,6 +1,7 @@
 //! Which packages the tools are: the request, and its lock.
 //!
-//! Owns: [`Source`], where tools come from, and [`lock`]. The tools are a layer of their own on a base layer, so that
+//! Owns: [`Source`], where tools come from, [`image_request`] and [`of_image`] (a lock of an image names its tools, too),
+//! and [`lock`] for tools without an image. The tools are a layer of their own on a base layer, so that
 //! an image of the same release shares its base with them. A lock is kept in `<cache>/tools` under the digest of its
 //! request: the same tools until somebody removes it, and no network needed once they are in the store.
 
@@ -14,7 +15,9 @@ use crate::api::params::software::Layer;
 use crate::document;
 use crate::error::{Context, Error, Result};
 use crate::package::Environment;
-use crate::package::lock::{self as package_lock, LOCK_VERSION, LayerRequest, Lock, PackageRequest, Request};
+use crate::package::lock::{
+    self as package_lock, LOCK_VERSION, LayerRequest, Lock, LockedLayer, PackageRequest, Request,
+};
 use crate::plan::Intent;
 use crate::tree::Digest;
 
@@ -62,18 +65,41 @@ impl Source {
 
     /// A base layer and, on it, the packages of the programs.
     pub fn request(&self, programs: &[Program]) -> Request {
-        let packages: BTreeSet<&str> = programs.iter().map(|program| program.package()).collect();
-        let tools = packages.into_iter().map(|name| PackageRequest { name: name.to_owned(), version: None });
         Request {
             architecture: self.architecture.clone(),
             repositories: self.repositories.clone(),
             layers: vec![
                 LayerRequest { layer: Layer::Base, packages: self.base.clone() },
-                LayerRequest { layer: Layer::Role, packages: tools.collect() },
+                LayerRequest { layer: Layer::Role, packages: packages(programs) },
             ],
             unapproved: self.unapproved.keys().cloned().collect(),
+            tools: Vec::new(),
         }
     }
+}
+
+/// What an image asks for, and beside it the programs that check it.
+pub fn image_request(intent: &Intent) -> Request {
+    Request { tools: packages(&Program::ALL), ..intent.package_request() }
+}
+
+fn packages(programs: &[Program]) -> Vec<PackageRequest> {
+    let names: BTreeSet<&str> = programs.iter().map(|program| program.package()).collect();
+    names.into_iter().map(|name| PackageRequest { name: name.to_owned(), version: None }).collect()
+}
+
+/// The lock of the tools that the lock of an image names; nothing where it does not name all of the programs.
+pub fn of_image(lock: &Lock, programs: &[Program]) -> Option<Lock> {
+    let base = lock.layers.first()?;
+    let has = |name: &str| lock.tools.iter().chain(&base.packages).any(|package| package.name == name);
+    let tools = LockedLayer { layer: Layer::Role, packages: lock.tools.clone(), manual: Vec::new() };
+    programs.iter().all(|program| has(program.package())).then(|| Lock {
+        image: NAME.to_owned(),
+        architecture: lock.architecture.clone(),
+        layers: vec![base.clone(), tools],
+        evidence: lock.evidence.clone(),
+        ..Lock::default()
+    })
 }
 
 /// The packages of the programs: as locked before on this cache, else resolved now.

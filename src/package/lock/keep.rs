@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 
-use super::{Lock, LockedPackage, Request, choose, indexes, new_lock, update_all};
+use super::{Lock, LockedPackage, Request, choose, choose_tools, indexes, new_lock, update_all};
 use crate::document::suggestion;
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::Environment;
@@ -32,7 +32,8 @@ pub fn resolve_keeping(
     let kept = |package: &&LockedPackage| {
         !moved.contains(&package.name) && request.repositories.contains_key(&package.repository)
     };
-    let kept: Vec<&LockedPackage> = old.packages().filter(kept).collect();
+    // What is in the image decides where the tools have another version.
+    let kept: Vec<&LockedPackage> = old.tools.iter().chain(old.packages()).filter(kept).collect();
     let known = indexes(&updated);
     let gone = {
         let universe = Universe::read(&request.architecture, &known)?;
@@ -72,17 +73,18 @@ pub fn resolve_keeping(
             "with the locked versions there is no way; `imagebuilder lock --update` without names moves everything",
         )
     })?;
+    let tools = choose_tools(request, &universe);
     drop(universe);
-    let lock = new_lock(request, layers, updated);
+    let lock = Lock { tools, ..new_lock(request, layers, updated) };
     step.finish(format!("{} packages", lock.packages().count()));
     Ok(lock)
 }
 
 fn check_name(old: &Lock, name: &str) -> Result<()> {
-    if old.packages().any(|package| package.name == name) {
+    if old.all_packages().any(|package| package.name == name) {
         return Ok(());
     }
-    let names: Vec<&str> = old.packages().map(|package| package.name.as_str()).collect();
+    let names: Vec<&str> = old.all_packages().map(|package| package.name.as_str()).collect();
     let error = Error::new(Kind::Usage, format!("package `{name}` is not in the lock"));
     Err(match suggestion(name, "packages of the lock", &names).filter(|hint| hint.starts_with("did you mean")) {
         Some(hint) => error.hint(hint),
@@ -150,7 +152,8 @@ struct Settling<'u, 'a> {
 
 impl<'a> Settling<'_, 'a> {
     fn run(&mut self, request: &Request, moved: &BTreeSet<String>) {
-        let asked = request.layers.iter().flat_map(|layer| &layer.packages).map(|package| &package.name);
+        let asked = request.layers.iter().flat_map(|layer| &layer.packages).chain(&request.tools);
+        let asked = asked.map(|package| &package.name);
         let start: Vec<NameId> = moved.iter().chain(asked).filter_map(|name| self.universe.find(name)).collect();
         for name in start {
             let other =

@@ -37,6 +37,9 @@ pub struct Request {
     pub layers: Vec<LayerRequest>,
     /// Packages that must never be chosen, whatever wants them.
     pub unapproved: BTreeSet<String>,
+    /// Packages of the tools tree, which stands on the first layer beside the image. Repositories that do not have
+    /// them are no error: an image can be made without.
+    pub tools: Vec<PackageRequest>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,7 +75,8 @@ pub struct Lock {
     pub asked: Asked,
     /// Bottom to top; the packages of one layer are installed on top of those before.
     pub layers: Vec<LockedLayer>,
-    /// Packages of the tools tree, sorted by name; none when no step needs one. They are never part of the image.
+    /// Packages of the tools tree above the first layer, sorted by name; none when the repositories do not have them.
+    /// They are never part of the image.
     pub tools: Vec<LockedPackage>,
     /// What else enters the image from outside of the documents, sorted by path.
     pub files: Vec<LockedFile>,
@@ -147,8 +151,9 @@ pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
     let updated = update_all(request, environment)?;
     let universe = Universe::read(&request.architecture, &indexes(&updated))?;
     let layers = choose(request, &universe)?;
+    let tools = choose_tools(request, &universe);
     drop(universe);
-    let lock = new_lock(request, layers, updated);
+    let lock = Lock { tools, ..new_lock(request, layers, updated) };
     step.finish(format!("{} packages", lock.packages().count()));
     Ok(lock)
 }
@@ -170,6 +175,22 @@ fn choose(request: &Request, universe: &Universe<'_>) -> Result<Vec<LockedLayer>
         manual: layer.manual.iter().map(|name| universe.name(*name).name.to_owned()).collect(),
     };
     Ok(layers.iter().map(layer).collect())
+}
+
+/// The packages of the tools tree that the first layer does not have. None when they cannot be had.
+fn choose_tools(request: &Request, universe: &Universe<'_>) -> Vec<LockedPackage> {
+    let Some(base) = request.layers.first().filter(|_| !request.tools.is_empty()) else { return Vec::new() };
+    let tools = LayerRequest { layer: Layer::Role, packages: request.tools.clone() };
+    match resolve::resolve(universe, &[base.clone(), tools], &request.unapproved) {
+        Ok(layers) => {
+            let chosen = layers.last().map(|layer| layer.packages.as_slice()).unwrap_or_default();
+            chosen.iter().map(|chosen| locked(universe, chosen)).collect()
+        }
+        Err(error) => {
+            tracing::debug!("the lock will name no tools: {error}");
+            Vec::new()
+        }
+    }
 }
 
 fn new_lock(request: &Request, layers: Vec<LockedLayer>, updated: Vec<(String, Updated)>) -> Lock {

@@ -1,7 +1,8 @@
 //! Where the packages of a lock can be fetched, when the lock does not say it.
 //!
 //! Owns: [`find`], for locks that were read without their evidence ([`Lock::from_hashed_part`]). Packages that are in
-//! the store already need no place; for the others the signed indexes of the repositories are searched by digest.
+//! the store already need no place; for the others the signed indexes of the repositories are searched by digest. The
+//! tools, which are no part of the image, are not looked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +21,7 @@ const NAMED: usize = 20;
 pub fn find(lock: &mut Lock, request: &Request, environment: &Environment) -> Result<()> {
     let absent = |package: &LockedPackage| !deb_path(&environment.cache, &package.sha256).is_file();
     let wanted: BTreeSet<Digest> =
-        lock.all_packages().filter(|package| absent(package)).map(|package| package.sha256).collect();
+        lock.packages().filter(|package| absent(package)).map(|package| package.sha256).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -43,7 +44,7 @@ pub fn find(lock: &mut Lock, request: &Request, environment: &Environment) -> Re
     }
     drop((universe, indexes));
     let mut gone = Vec::new();
-    for package in lock.layers.iter_mut().flat_map(|layer| &mut layer.packages).chain(&mut lock.tools) {
+    for package in lock.layers.iter_mut().flat_map(|layer| &mut layer.packages) {
         match places.get(&package.sha256) {
             Some((repository, path)) => {
                 package.repository.clone_from(repository);
