@@ -24,8 +24,14 @@ CARGO = PATH="$$(tools/rust-path):$$PATH" cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 IMAGEBUILDER = $(TARGET_DIR)/release/imagebuilder
 
+# Of bench-peers; without them: 5 runs of everything, on tmpfs and on disk, and what was built is started.
+BENCH_WORK ?= $(TARGET_DIR)/bench-peers
+BENCH_FLAGS = --work "$(BENCH_WORK)" $(RUNS:%=--runs %) $(PLACE:%=--place %) $(BOOT:%=--boot %) $(SUBSET:%=--subset %) \
+	$(if $(TOOLS),--tools "$(TOOLS)") $(if $(WORKS),--works "$(WORKS)") $(if $(RESULTS),--results "$(RESULTS)") \
+	$(if $(KEEP),--keep) $(if $(STRICT),--strict)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup setup_test setup_lint build cut_image test test-trees test-repeat lint docs doctor clean
+.PHONY: help setup setup_test setup_lint build cut_image test test-trees test-repeat bench-peers lint docs doctor clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z_-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +73,11 @@ test-trees: setup_test setup ## A hundred large random trees through every write
 
 test-repeat: setup_test build ## Build the same image under every condition and compare all bytes, as root (half an hour)
 	IMAGEBUILDER_REPEAT=all IMAGEBUILDER_REPEAT_PROGRAM="$(IMAGEBUILDER)" $(CARGO) test --locked --test repeat -- --nocapture
+
+bench-peers: ## Build the same image with mmdebstrap, vmdb2, debos, mkosi and with ours, in turns, as root (hours; SUBSET=ci: minutes)
+	@benches/peers/setup $(if $(SUBSET),--subset $(SUBSET)) $(TOOLS)
+	@$(MAKE) build
+	benches/peers/bench --program "$(IMAGEBUILDER)" $(BENCH_FLAGS)
 
 lint: setup_lint ## Check formatting and run clippy, warnings as errors
 	$(CARGO) fmt --check
