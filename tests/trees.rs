@@ -12,12 +12,14 @@ use std::process::Command;
 use std::sync::Arc;
 
 use imagebuilder::format::disk::DiskImage;
-use imagebuilder::format::{ext4, fat, gpt, qcow2, raw, vhd, vmdk};
+use imagebuilder::format::{ext4, fat, gpt, qcow2, raw, tar, vhd, vmdk};
 use imagebuilder::inspect::disk::{qcow2::Qcow2, vhd::Vhd, vmdk::Vmdk};
 use imagebuilder::inspect::ext4::Ext4;
 use imagebuilder::inspect::fat::Fat;
 use imagebuilder::inspect::gpt::Gpt;
 use imagebuilder::inspect::source::{FileSource, SharedSource};
+use imagebuilder::inspect::tar::listing;
+use imagebuilder::inspect::unpack::{Packing, unpack};
 use imagebuilder::tree::{Kind, Mtime, Tree, TreePath};
 use support::trees::{self, Scale, THEMES};
 use uuid::Uuid;
@@ -189,11 +191,53 @@ fn write_all(disk: &DiskImage, folder: &Path, seed: u64) -> Vec<(&'static str, P
     vec![("qcow2", path("disk.qcow2")), ("vmdk", path("disk.vmdk")), ("vpc", path("disk.vhd"))]
 }
 
+/// Bytes of files that GNU tar is asked to unpack; it writes holes out.
+const UNPACKED: u64 = 512 * MIB;
+
+/// An archive, read back by our own reader and, but for attributes that the file system here may not hold, by GNU tar.
+fn check_tar(tree: &Tree, seed: u64, at: &Path) {
+    let mut tree = tree.clone();
+    // No archive holds them; `seal` leaves none in an image.
+    let sockets: Vec<TreePath> =
+        tree.iter().filter(|(_, entry)| entry.kind == Kind::Socket).map(|(path, _)| path.clone()).collect();
+    sockets.iter().for_each(|path| _ = tree.remove_raw(path));
+    // At the ends of what it knows, ext4 of Linux rounds to whole seconds.
+    let ends: Vec<TreePath> = tree
+        .iter()
+        .filter(|(_, entry)| [-0x8000_0000, 0x3_7FFF_FFFF].contains(&entry.meta.mtime.seconds))
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in ends {
+        tree.get_mut(&path).unwrap().meta.mtime.nanoseconds = 0;
+    }
+    let size = |kind: &Kind| if let Kind::File(content) = kind { content.size() } else { 0 };
+    let content: u64 = tree.iter().map(|(_, entry)| size(&entry.kind)).sum();
+    let (packing, compression) = match seed % 3 {
+        0 if content < UNPACKED => (Packing::None, tar::Compression::None),
+        1 => (Packing::Gzip, tar::Compression::Gzip),
+        _ => (Packing::Zstd, tar::Compression::Zstd),
+    };
+    let file = create(&at.join("tree.tar"));
+    tar::write(&tree, &file, &tar::Options { compression, threads: None }, &|_| ()).unwrap();
+    let packed = source(&at.join("tree.tar"));
+    assert_eq!(Packing::of(&*packed), packing);
+    let read = listing(&unpack(&packed, packing).unwrap()).unwrap();
+    assert_same(&read.tree(&"read".into()).unwrap(), &tree);
+    if content < UNPACKED && rustix::process::geteuid().is_root() {
+        std::fs::create_dir(at.join("unpacked")).unwrap();
+        clean("tar", &["-C", "unpacked", "--numeric-owner", "-xpf", "tree.tar"], at);
+        clean("tar", &["-C", "unpacked", "--numeric-owner", "-df", "tree.tar"], at);
+        std::fs::remove_dir_all(at.join("unpacked")).unwrap();
+    }
+    std::fs::remove_file(at.join("tree.tar")).unwrap();
+}
+
 fn check(seed: u64, scale: Scale) {
     let tree = trees::tree(seed, scale);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let small = for_fat(&tree);
+    check_tar(&tree, seed, at);
 
     let file_system = make_ext4(&tree, seed);
     raw::write(&file_system, &create(&at.join("ext4")), &|_| ()).unwrap();
