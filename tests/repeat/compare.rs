@@ -123,12 +123,7 @@ impl Layers {
 pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
     let mut layers = Layers::default();
     let (store, other_store) = (Store::open(one)?, Store::open(other)?);
-    for entry in std::fs::read_dir(other.join("trees-v1"))? {
-        let path = entry?.path();
-        let Some(key) = path.file_stem().and_then(|stem| Digest::from_hex(stem.to_str()?)) else { continue };
-        if path.extension().is_none_or(|extension| extension != "tree") {
-            continue;
-        }
+    for key in steps(other)? {
         let short = &key.to_hex()[..12];
         let (Some(mut left), Some(mut right)) = (store.load(key)?, other_store.load(key)?) else {
             layers.unexplained.push(format!("step {short}: the reference has not made it"));
@@ -154,6 +149,26 @@ pub fn layers(one: &Path, other: &Path) -> Result<Layers, Failed> {
         layers.unexplained.extend(left_over);
     }
     Ok(layers)
+}
+
+/// The steps that the store of a cache holds, in the version of its format that the program has.
+fn steps(cache: &Path) -> Result<BTreeSet<Digest>, Failed> {
+    let mut keys = BTreeSet::new();
+    for folder in std::fs::read_dir(cache)?.collect::<Result<Vec<_>, _>>()? {
+        if !folder.file_name().to_string_lossy().starts_with("trees-v") {
+            continue;
+        }
+        for entry in std::fs::read_dir(folder.path())? {
+            let path = entry?.path();
+            let is_tree = path.extension().is_some_and(|extension| extension == "tree");
+            let key = path.file_stem().and_then(|stem| Digest::from_hex(stem.to_str()?));
+            keys.extend(key.filter(|_| is_tree));
+        }
+    }
+    if keys.is_empty() {
+        return Err(format!("no step is in the store {}", cache.display()).into());
+    }
+    Ok(keys)
 }
 
 /// Layers have settled their times already, so none may differ: this one changes none.
@@ -194,9 +209,7 @@ fn first_line(one: &[u8], other: &[u8]) -> String {
 /// Programs in the sandbox must have seen the clock of the cell, or it has shown nothing.
 pub fn clock_was(cache: &Path, year: i64) -> Result<(), Failed> {
     let store = Store::open(cache)?;
-    for entry in std::fs::read_dir(cache.join("trees-v1"))? {
-        let path = entry?.path();
-        let Some(key) = path.file_stem().and_then(|stem| Digest::from_hex(stem.to_str()?)) else { continue };
+    for key in steps(cache)? {
         let Some(tree) = store.load(key)? else { continue };
         if let Some(log) = tree.read_file(&TreePath::literal("var/log/dpkg.log"))? {
             if String::from_utf8_lossy(&log).lines().last().is_some_and(|line| line.starts_with(&year.to_string())) {

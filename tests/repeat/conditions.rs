@@ -231,9 +231,13 @@ impl Bench {
         std::fs::write(place.join("image/output.yaml"), OUTPUT)?;
         std::fs::create_dir(place.join("image/size"))?;
         std::fs::write(place.join("image/size/kustomization.yaml"), SIZE)?;
-        for name in ["debs", "indexes", "trees-v1"].into_iter().filter(|name| warm || *name != "trees-v1") {
-            let from = cache.map(|cache| cache.join(name)).filter(|from| from.exists());
-            from.map(|from| copy(&from, &place.join("cache/"))).transpose()?;
+        let Some(cache) = cache else { return Ok(()) };
+        for entry in std::fs::read_dir(cache)?.collect::<Result<Vec<_>, _>>()? {
+            let name = entry.file_name();
+            let download = ["debs", "indexes"].iter().any(|known| name == *known);
+            if download || warm && name != "work" {
+                copy(&entry.path(), &place.join("cache/"))?;
+            }
         }
         Ok(())
     }
