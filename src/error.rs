@@ -91,6 +91,13 @@ impl Error {
         self
     }
 
+    /// A hint in place of those given so far, which lead nowhere here.
+    #[must_use]
+    pub fn only_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hints.clear();
+        self.hint(hint)
+    }
+
     #[must_use]
     pub fn snippet(mut self, snippet: impl Into<String>) -> Self {
         self.0.snippet = Some(snippet.into());

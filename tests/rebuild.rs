@@ -163,6 +163,7 @@ fn what_an_image_does_not_say_is_asked_for() {
     std::fs::write(secrets.join("files/~1etc~1app~1key/file_content"), "private\n").unwrap();
     let (code, said) = run.rebuild(&image, &["--secrets", secrets.to_str().unwrap()]);
     assert!(code == Some(7) && said.contains("step `pack`"), "{code:?} {said}");
+    assert!(said.contains("hint: only the version of imagebuilder") && !said.contains("lock --update"), "{said}");
 }
 
 /// The whole way: `REBUILD_IMAGE=out/node.qcow2 REBUILD_CACHE=... [REBUILD_SECRETS=dir] cargo test --test rebuild --

@@ -136,6 +136,10 @@ fn use_lock(
     keyrings: &BTreeMap<String, Vec<u8>>,
     options: &Options<'_>,
 ) -> Result<Vec<PathBuf>> {
+    if let Locking::Given(_) = options.locking {
+        // That of an image: nobody can bring it up to date.
+        drift::check(intent, lock).map_err(|error| error.only_hint(plan::rebuild::ANOTHER_VERSION))?;
+    }
     check(intent, lock, options.epoch, keyrings)?;
     let packages: Vec<_> = lock.packages().cloned().collect();
     let repositories = lock.repositories_at(&intent.package_request())?;

@@ -19,6 +19,10 @@ use crate::package::lock::Lock;
 /// How the documents are called in messages.
 const NAME: &str = "/etc/imagebuilder/meta";
 
+/// What to do about an image that this program cannot give the same bytes.
+pub const ANOTHER_VERSION: &str = "only the version of imagebuilder that built the image can rebuild it; its documents \
+    (`imagebuilder inspect --definition`) can be built anew by this one";
+
 /// What an image can be built from again.
 #[derive(Debug)]
 pub struct Definition {
@@ -53,7 +57,12 @@ pub fn definition(parsed: &Parsed, secrets: &BTreeMap<String, String>, product: 
     if intent.effective_yaml() != parsed.image {
         return Err(not_the_same(parsed, &intent, secrets));
     }
-    let lock = Lock::from_hashed_part(NAME, &parsed.lock).context("reading the lock that the image carries")?;
+    let lock = Lock::from_hashed_part(NAME, &parsed.lock)
+        .map_err(|error| match error.kind() {
+            Kind::Drift => error.only_hint(ANOTHER_VERSION),
+            _ => error.only_hint("the metadata in the image are damaged: nobody can rebuild it from itself"),
+        })
+        .context("reading the lock that the image carries")?;
     Ok(Definition { intent, lock })
 }
 
@@ -85,7 +94,7 @@ fn not_the_same(parsed: &Parsed, intent: &Intent, secrets: &BTreeMap<String, Str
     let error =
         Error::new(Kind::Drift, format!("the definition in the image is read as another one, from line {first}"));
     match secrets.is_empty() {
-        true => error.hint("the image was made by another version of imagebuilder: use that one"),
+        true => error.hint(ANOTHER_VERSION),
         false => {
             error.hint("what surrounds a secret must be as it was: compare with `imagebuilder inspect --definition`")
         }
@@ -194,7 +203,8 @@ spec:
             assert!(definition(&parsed, &secrets(), &product()).is_err(), "{to}");
         }
         let parsed = Parsed { lock: "lockVersion: 1\n".into(), ..good.clone() };
-        assert_eq!(definition(&parsed, &secrets(), &product()).unwrap_err().kind(), Kind::Drift);
+        let error = definition(&parsed, &secrets(), &product()).unwrap_err();
+        assert_eq!((error.kind(), error.hints()), (Kind::Drift, &[ANOTHER_VERSION.to_owned()][..]));
         let mut parsed = good;
         parsed.redacted = vec!["/users/nobody/password".into()];
         let wrong = BTreeMap::from([("/users/nobody/password".to_owned(), "x".to_owned())]);
