@@ -130,6 +130,40 @@ fn the_whole_way_and_a_second_time_without_downloads() {
     assert_eq!(run.left("debs").len(), 2);
 }
 
+/// What the resolver answered is kept; the signed index is fetched and judged all the same.
+#[test]
+fn an_unchanged_index_is_not_read_again() {
+    let run = Run::new();
+    let first = run.resolve().unwrap();
+    let index = run.left("indexes/sha256");
+    index.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    run.mirror.taken("");
+    assert_eq!(run.resolve().unwrap(), first);
+    assert_eq!(run.mirror.taken(""), [IN_RELEASE]);
+    // Another date, the same packages.
+    run.mirror.replace(Suite { date: now(), ..Suite::default() }.files(&run.archive));
+    let later = run.resolve().unwrap();
+    assert_eq!((run.left("indexes/sha256").len(), later.digest()), (0, first.digest()));
+    assert_eq!(later.evidence.repositories["test"].date, date(now()).as_str());
+    // Another question, a damaged answer, another pin: the index is needed.
+    let mut request = run.request(run.archive.repository(&run.mirror));
+    request.layers.truncate(1);
+    assert_eq!(lock::resolve(&request, &run.environment()).unwrap().packages().count(), 1);
+    assert_eq!(run.left("indexes/sha256").len(), 1);
+    for answer in run.left("answers-v1") {
+        std::fs::write(answer, "asked tool 9 all 1").unwrap();
+    }
+    std::fs::remove_file(&index[0]).unwrap();
+    assert_eq!(run.resolve().unwrap().digest(), first.digest());
+    assert_eq!(run.left("indexes/sha256").len(), 1);
+    std::fs::remove_file(&index[0]).unwrap();
+    let repository = Repository { priority: Some(900), ..run.archive.repository(&run.mirror) };
+    assert_eq!(run.resolve_from(repository).unwrap().layers, first.layers);
+    assert_eq!(run.left("indexes/sha256").len(), 1);
+    run.mirror.replace(Suite { valid_until: Some(now() - 60), ..Suite::default() }.files(&run.archive));
+    expect(run.resolve(), Kind::Authenticity, &["the index has expired"]);
+}
+
 #[test]
 fn a_tampered_index_is_refused() {
     let run = Run::new();

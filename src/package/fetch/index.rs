@@ -1,9 +1,9 @@
 //! The indexes of a repository: fetched, verified, kept in the cache.
 //!
-//! Owns: [`update`] and the layout of `<cache>/indexes`: `sha256/<digest>` holds index files as downloaded,
-//! `seen/<repository>` the date of the newest signed index seen, so that a mirror cannot go back in time.
+//! Owns: [`update`], its halves [`check`] and [`Signed::read`], and the layout of `<cache>/indexes`: `sha256/<digest>`
+//! holds index files as downloaded, `seen/<repository>` the date of the newest signed index seen, so that a mirror
+//! cannot go back in time.
 
-use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -49,14 +49,57 @@ pub struct Updated {
     pub locked: LockedRepository,
 }
 
-/// Fetches and verifies what a repository offers for one architecture.
-pub fn update(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
-    update_inner(repository, architecture, environment)
-        .map_err(|error| error.within(&["distribution", "repositories", name]))
-        .with_context(|| format!("updating repository {name} ({} {})", redact(&repository.source), repository.suite))
+/// A repository's signed index, verified and fresh. Of the package indexes it names nothing was read yet.
+#[derive(Debug)]
+pub struct Signed {
+    pub pin: i32,
+    /// `Date` of the signed index, in seconds since the epoch.
+    pub date: i64,
+    pub locked: LockedRepository,
+    place: Place,
+    release: Release,
+    /// The package indexes, in the order of the components.
+    wanted: Vec<(String, Form, Expected)>,
+    snapshot: Option<Snapshot>,
 }
 
-fn update_inner(repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
+/// Fetches and verifies what a repository offers for one architecture.
+pub fn update(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
+    check(name, repository, architecture, environment)?.read(name, repository, environment)
+}
+
+/// The first half of [`update`]: signature, freshness, and which package indexes there are.
+pub fn check(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Signed> {
+    check_inner(repository, architecture, environment).map_err(|error| located(error, name, repository))
+}
+
+fn located(error: Error, name: &str, repository: &Repository) -> Error {
+    let doing = format!("updating repository {name} ({} {})", redact(&repository.source), repository.suite);
+    error.within(&["distribution", "repositories", name]).add_context(doing)
+}
+
+impl Signed {
+    /// Path and digest of each package index, in the order in which they are read.
+    pub fn indexes(&self) -> impl Iterator<Item = (&str, Digest)> {
+        self.wanted.iter().map(|(path, _, expected)| (path.as_str(), expected.sha256))
+    }
+
+    /// The second half of [`update`]: the package indexes, from the cache where they are there.
+    pub fn read(self, name: &str, repository: &Repository, environment: &Environment) -> Result<Updated> {
+        let texts = self.texts(environment).map_err(|error| located(error, name, repository))?;
+        Ok(Updated { pin: self.pin, date: self.date, texts, locked: self.locked })
+    }
+
+    fn texts(&self, environment: &Environment) -> Result<Vec<String>> {
+        let read = |(path, form, expected): &(String, Form, Expected)| {
+            read_index(&self.place, &self.release, path, *form, *expected, environment)
+                .map_err(|error| not_from_elsewhere(error, self.snapshot.as_ref()))
+        };
+        self.wanted.iter().map(read).collect()
+    }
+}
+
+fn check_inner(repository: &Repository, architecture: &str, environment: &Environment) -> Result<Signed> {
     let snapshot = Snapshot::of(repository)?;
     if let Some(snapshot) = snapshot.as_ref().filter(|snapshot| snapshot.time > environment.now) {
         return Err(Error::documents(format!("snapshot {} lies in the future", snapshot.stamp))
@@ -83,15 +126,9 @@ fn update_inner(repository: &Repository, architecture: &str, environment: &Envir
     }
     refuse_rollback(repository, snapshot.as_ref(), &release, &environment.cache)
         .map_err(|error| error.about(&["source"]))?;
-    let mut texts = Vec::new();
-    let mut indexes = BTreeMap::new();
+    let mut wanted = Vec::new();
     for folder in folders(repository, &release, architecture)? {
-        let (path, form, expected) = choose(&release, &folder).ok_or_else(|| missing(&folder, &release))?;
-        indexes.insert(path.clone(), expected.sha256);
-        texts.push(
-            read_index(&place, &release, &path, form, expected, environment)
-                .map_err(|error| not_from_elsewhere(error, snapshot.as_ref()))?,
-        );
+        wanted.push(choose(&release, &folder).ok_or_else(|| missing(&folder, &release))?);
     }
     let locked = LockedRepository {
         source: redact(&source),
@@ -99,12 +136,14 @@ fn update_inner(repository: &Repository, architecture: &str, environment: &Envir
         date: release.date_text.clone(),
         signed_by: verified.signed_by,
         release: Digest::of(&bytes),
-        indexes,
+        indexes: wanted.iter().map(|(path, _, expected)| (path.clone(), expected.sha256)).collect(),
     };
-    Ok(Updated { pin: repository.priority.unwrap_or(release.default_pin), date: release.date, texts, locked })
+    let pin = repository.priority.unwrap_or(release.default_pin);
+    Ok(Signed { pin, date: release.date, locked, place, release, wanted, snapshot })
 }
 
 /// The address of a suite. A suite that ends in `/` is a flat repository: no `dists`, no components.
+#[derive(Debug)]
 struct Place {
     base: String,
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt::Write as _;
 
-use super::{Lock, LockedPackage, Request, choose, choose_tools, indexes, new_lock, update_all};
+use super::{Answer, Lock, LockedPackage, Request, choose, choose_tools, indexes, lock_of, update_all};
 use crate::document::suggestion;
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::Environment;
@@ -75,7 +75,7 @@ pub fn resolve_keeping(
     })?;
     let tools = choose_tools(request, &universe);
     drop(universe);
-    let lock = Lock { tools, ..new_lock(request, layers, updated) };
+    let lock = lock_of(request, Answer { layers, tools }, updated);
     step.finish(format!("{} packages", lock.packages().count()));
     Ok(lock)
 }

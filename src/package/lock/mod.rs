@@ -4,6 +4,7 @@
 //! it [`asked`]'s. The hashed part (packages by digest, in order, recipes, epoch) decides bytes of the image; the
 //! evidence part (where and when it was found) does not and is left out of [`Lock::digest`].
 
+pub mod answers;
 pub mod asked;
 pub mod diff;
 pub mod keep;
@@ -20,10 +21,11 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::tree::Digest;
 
 use super::Environment;
-use super::fetch::index::{Updated, update};
+use super::fetch::index::{self, Signed, Updated};
 use super::index::{Index, Universe};
 use super::resolve;
 use super::snapshot::address;
+use answers::{Answer, Question};
 use asked::Asked;
 
 /// What is asked for: which repositories, and which packages in which layer.
@@ -148,12 +150,19 @@ pub struct LockedRepository {
 /// Fetches and verifies the indexes of all repositories and chooses the packages of every layer.
 pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
     let step = environment.reporter.step("resolve packages");
-    let updated = update_all(request, environment)?;
-    let universe = Universe::read(&request.architecture, &indexes(&updated))?;
-    let layers = choose(request, &universe)?;
-    let tools = choose_tools(request, &universe);
-    drop(universe);
-    let lock = Lock { tools, ..new_lock(request, layers, updated) };
+    let signed = check_all(request, environment)?;
+    let question = Question::new(request, &signed, environment);
+    let lock = match question.recall() {
+        Some(answer) => new_lock(request, answer, signed.into_iter().map(|(name, one)| (name, one.date, one.locked))),
+        None => {
+            let updated = read_all(signed, request, environment)?;
+            let universe = Universe::read(&request.architecture, &indexes(&updated))?;
+            let answer = Answer { layers: choose(request, &universe)?, tools: choose_tools(request, &universe) };
+            drop(universe);
+            question.keep(&answer)?;
+            lock_of(request, answer, updated)
+        }
+    };
     step.finish(format!("{} packages", lock.packages().count()));
     Ok(lock)
 }
@@ -193,29 +202,65 @@ fn choose_tools(request: &Request, universe: &Universe<'_>) -> Vec<LockedPackage
     }
 }
 
-fn new_lock(request: &Request, layers: Vec<LockedLayer>, updated: Vec<(String, Updated)>) -> Lock {
-    let newest = updated.iter().max_by_key(|(_, updated)| updated.date).map(|(_, updated)| updated.locked.date.clone());
-    let repositories = updated.into_iter().map(|(name, updated)| (name, updated.locked)).collect();
+fn lock_of(request: &Request, answer: Answer, updated: Vec<(String, Updated)>) -> Lock {
+    new_lock(request, answer, updated.into_iter().map(|(name, one)| (name, one.date, one.locked)))
+}
+
+/// `seen` are name, date and evidence of each repository.
+fn new_lock(
+    request: &Request,
+    answer: Answer,
+    seen: impl Iterator<Item = (String, i64, LockedRepository)>,
+) -> Lock {
+    let seen: Vec<_> = seen.collect();
+    let newest = seen.iter().max_by_key(|(_, date, _)| *date).map(|(_, _, locked)| locked.date.clone());
+    let repositories = seen.into_iter().map(|(name, _, locked)| (name, locked)).collect();
     Lock {
         architecture: request.architecture.clone(),
         asked: Asked::of(request),
-        layers,
+        layers: answer.layers,
+        tools: answer.tools,
         evidence: Evidence { time: newest.unwrap_or_default(), repositories, ..Evidence::default() },
         ..Lock::default()
     }
 }
 
-/// All repositories at once: most of the time goes into waiting for answers and decompressing.
+/// Fetches and verifies the signed indexes of all repositories and reads what they name.
 fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Updated)>> {
+    read_all(check_all(request, environment)?, request, environment)
+}
+
+fn check_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Signed)>> {
     if request.repositories.is_empty() {
         return Err(Error::documents("no repository is defined").hint("fill `distribution.repositories`"));
     }
+    let repositories = request.repositories.iter().map(|(name, repository)| (name.clone(), repository)).collect();
+    side_by_side(repositories, |name, repository| index::check(name, repository, &request.architecture, environment))
+}
+
+fn read_all(
+    signed: Vec<(String, Signed)>,
+    request: &Request,
+    environment: &Environment,
+) -> Result<Vec<(String, Updated)>> {
+    side_by_side(signed, |name, signed| match request.repositories.get(name) {
+        Some(repository) => signed.read(name, repository, environment),
+        None => Err(Error::build(format!("repository {name} was not asked for"))),
+    })
+}
+
+/// All repositories at once: most of the time goes into waiting for answers and decompressing.
+fn side_by_side<T: Send, R: Send>(
+    all: Vec<(String, T)>,
+    work: impl Fn(&str, T) -> Result<R> + Sync,
+) -> Result<Vec<(String, R)>> {
+    let work = &work;
     std::thread::scope(|scope| {
-        let threads: Vec<_> = request
-            .repositories
-            .iter()
-            .map(|(name, repository)| {
-                (name, scope.spawn(move || update(name, repository, &request.architecture, environment)))
+        let threads: Vec<_> = all
+            .into_iter()
+            .map(|(name, one)| {
+                let of_thread = name.clone();
+                (name, scope.spawn(move || work(&of_thread, one)))
             })
             .collect();
         // All are joined before the first error is passed on.
@@ -223,9 +268,9 @@ fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(Strin
         results
             .into_iter()
             .map(|(name, result)| {
-                let updated =
+                let result =
                     result.unwrap_or_else(|_| Err(Error::build("reading the indexes stopped unexpectedly")))?;
-                Ok((name.clone(), updated))
+                Ok((name, result))
             })
             .collect()
     })
