@@ -53,24 +53,30 @@ pub struct Workshop<'a> {
 
 /// Builds all layers, bottom to top, and gives the topmost.
 pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
-    let mut tree = Tree::new();
+    layers.iter().try_for_each(check_order)?;
+    let (mut tree, known) = highest(layers, workshop)?;
     let mut epoch = 0;
-    for layer in layers {
-        check_order(layer)?;
+    for (index, layer) in layers.iter().enumerate().filter(|_| known < layers.len()) {
         for deb in layer.debs {
             epoch = epoch.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
         }
-        let key = layer.key;
-        let name = layer.locked.layer.name();
-        tree = match workshop.store.load(key)? {
-            Some(tree) => {
-                workshop.reporter.note(format!("layer {name}: unchanged, taken from the cache"));
-                tree
-            }
-            None => make(layer, key, &tree, epoch, workshop).with_context(|| format!("building layer {name}"))?,
-        };
+        if index >= known {
+            let context = || format!("building layer {}", layer.locked.layer.name());
+            tree = make(layer, layer.key, &tree, epoch, workshop).with_context(context)?;
+        }
     }
     Ok(tree)
+}
+
+/// The highest layer that is in the store, and how many layers it holds.
+fn highest(layers: &[Layer<'_>], workshop: &Workshop<'_>) -> Result<(Tree, usize)> {
+    for (index, layer) in layers.iter().enumerate().rev() {
+        if let Some(tree) = workshop.store.load(layer.key)? {
+            workshop.reporter.note(format!("layer {}: unchanged, taken from the cache", layer.locked.layer.name()));
+            return Ok((tree, index + 1));
+        }
+    }
+    Ok((Tree::new(), 0))
 }
 
 fn check_order(layer: &Layer<'_>) -> Result<()> {

@@ -69,16 +69,29 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let need = if options.verify { need.saturating_mul(2) } else { need };
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
     let tools = prepared.iter().map(|one| tools(one, options, &store, work.path())).collect::<Result<Vec<_>>>()?;
-    let mut folder = Folder::create(&work.path().join("root"))?;
-    prepared
-        .iter()
-        .zip(tools)
-        .map(|(one, tools)| {
-            build(one, options, &store, &mut folder, work.path(), tools.as_ref())
-                .with_context(|| format!("building image `{}`", one.intent.image))
-        })
-        .collect()
+    let mut folders = 0..;
+    let mut new_folder = || Folder::create(&work.path().join(format!("root{}", folders.next().unwrap_or(0))));
+    let mut folder = new_folder()?;
+    let mut built = Vec::with_capacity(prepared.len());
+    for (one, tools) in prepared.iter().zip(tools) {
+        let mut attempt = 1;
+        built.push(loop {
+            let result = build(one, options, &store, &mut folder, work.path(), tools.as_ref());
+            if result.is_err() && attempt < ATTEMPTS && store.set_damaged_aside()? {
+                // What is missing now is made again; what the folder holds is not known.
+                attempt += 1;
+                _ = std::fs::remove_dir_all(folder.path());
+                folder = new_folder()?;
+                continue;
+            }
+            break result.with_context(|| format!("building image `{}`", one.intent.image))?;
+        });
+    }
+    Ok(built)
 }
+
+/// Each meets another damaged layer, so there need be no more than layers.
+const ATTEMPTS: u32 = 5;
 
 /// The tree of the programs that check the image.
 fn tools(one: &Prepared<'_>, options: &Options<'_>, store: &Store, work: &Path) -> Result<Option<Tree>> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::content::PackFile;
+use super::PackFile;
 use super::holes::BLOCK;
 use super::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, Xattrs};
 use crate::error::{Context, Error, Result};

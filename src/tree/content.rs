@@ -4,16 +4,15 @@
 //! us), in a segment of a pack file of the store, or elsewhere, behind a [`ReadAt`] (an image that is looked at).
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::holes::HoleFinder;
-use crate::error::{Context, Result};
+use super::pack_file::{PackFile, Place};
+use crate::error::Result;
 
 /// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,13 +55,6 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// An open pack file and its name, shared by all the contents that lie in it.
-#[derive(Debug)]
-pub struct PackFile {
-    pub path: std::path::PathBuf,
-    pub file: File,
-}
-
 /// Bytes that can be read from any place on: a file inside an image.
 pub trait ReadAt: Send + Sync {
     /// Fills `buffer` with the bytes at `offset`; past the end is an error.
@@ -92,7 +84,7 @@ impl Content {
         Content { digest, size, source: Source::Inline(bytes), holes: None }.with_holes(holes)
     }
 
-    /// `size` bytes at `offset` of a pack file. The caller vouches for the digest; [`Content::bytes`] checks it.
+    /// `size` bytes at `offset` of a pack file, which are compared with the digest when they are first read.
     pub fn packed(digest: Digest, size: u64, pack: Arc<PackFile>, offset: u64) -> Self {
         Content { digest, size, source: Source::Pack { pack, offset }, holes: None }
     }
@@ -135,6 +127,17 @@ impl Content {
         }
     }
 
+    fn place(&self, offset: u64) -> Place {
+        Place { offset, size: self.size, digest: self.digest }
+    }
+
+    /// Says that these bytes were hashed on their way into their pack file.
+    pub(super) fn trust(&self) {
+        if let Source::Pack { pack, offset } = &self.source {
+            pack.trust(self.place(*offset));
+        }
+    }
+
     /// Fills `buffer` with the bytes at `offset` of the content. Reading past the end is an error.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         match &self.source {
@@ -149,10 +152,7 @@ impl Content {
                     None => Err(crate::error::Error::build("reading past the end of a file's content")),
                 }
             }
-            Source::Pack { pack, offset: start } => pack
-                .file
-                .read_exact_at(buffer, start + offset)
-                .with_context(|| format!("reading pack file {}", pack.path.display())),
+            Source::Pack { pack, offset: start } => pack.read_at(self.place(*start), buffer, offset),
             Source::Elsewhere(bytes) => bytes.read_at(buffer, offset),
         }
     }
@@ -161,12 +161,11 @@ impl Content {
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.size as usize];
         self.read_at(&mut bytes, 0)?;
-        if Digest::of(&bytes) != self.digest {
+        if self.segment().is_none() && Digest::of(&bytes) != self.digest {
             return Err(crate::error::Error::new(
                 crate::error::Kind::Authenticity,
-                format!("content {} is damaged in the store", self.digest),
-            )
-            .hint("remove the cache folder, it will be filled again"));
+                format!("content {} is not what its digest says", self.digest),
+            ));
         }
         Ok(bytes)
     }

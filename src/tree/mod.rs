@@ -10,8 +10,8 @@ pub mod content;
 pub mod edit;
 pub mod holes;
 pub mod host;
+mod pack_file;
 pub mod path;
-mod sound;
 pub mod store;
 mod sweep;
 
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 pub use content::{Content, Digest, ReadAt};
+pub use pack_file::PackFile;
 pub use path::TreePath;
 
 /// Where an entry came from: a package, a document value, a script step. Shared, because thousands of entries have

@@ -10,11 +10,11 @@
 //! ```
 //!
 //! A Tree refers to contents in its own pack and in the packs of the steps below it. Both files are written under
-//! another name, synced and renamed, the pack first, so a `.tree` always finds its packs. A Tree is given out only after
-//! all its contents were compared with their digests ([`sound`](super::sound)). An entry that is damaged or misses a
-//! pack is set aside, counts as absent and is made again, into a pack of a new name, because steps above it may refer
-//! to the old one. What killed processes leave is removed ([`sweep`](super::sweep)). The folder name carries the version
-//! of the format.
+//! another name, synced and renamed, the pack first, so a `.tree` always finds its packs. A content is compared with its
+//! digest when it is first read ([`PackFile`]); who meets a damaged one asks [`Store::set_damaged_aside`] and begins
+//! again. An entry that is damaged or misses a pack is set aside, counts as absent and is made again, into a pack of a
+//! new name, because steps above it may refer to the old one. What killed processes leave is removed
+//! ([`sweep`](super::sweep)). The folder name carries the version of the format.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -28,11 +28,9 @@ use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 use super::codec::{self, Packs};
-use super::content::PackFile;
 use super::holes::{HoleFinder, is_zero};
-use super::sound::Sound;
 use super::sweep::{self, Gate};
-use super::{Content, Digest, Kind, Tree};
+use super::{Content, Digest, Kind, PackFile, Tree};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::report::Reporter;
@@ -49,7 +47,8 @@ const FORMAT: u32 = 2;
 pub struct Store {
     folder: PathBuf,
     reporter: Reporter,
-    sound: Arc<Sound>,
+    /// Open for reading, by name.
+    packs: Arc<Mutex<HashMap<String, Arc<PackFile>>>>,
 }
 
 impl Store {
@@ -67,7 +66,7 @@ impl Store {
             reporter.note(format!("{path} was made by another version of imagebuilder: not used, and may be removed"));
         }
         sweep::sweep(&folder)?;
-        Ok(Store { folder, reporter: reporter.clone(), sound: Arc::default() })
+        Ok(Store { folder, reporter: reporter.clone(), packs: Arc::default() })
     }
 
     fn tree_path(&self, key: Digest) -> PathBuf {
@@ -78,7 +77,7 @@ impl Store {
         self.folder.join(format!("{name}.pack"))
     }
 
-    /// A finished step, or `None` if it is not there or not whole.
+    /// A finished step, or `None` if it is not there or not whole. Its contents are compared when they are read.
     pub fn load(&self, key: Digest) -> Result<Option<Tree>> {
         let path = self.tree_path(key);
         let bytes = match fs::read(&path) {
@@ -86,17 +85,24 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        let tree = match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
-            Ok(tree) => tree,
-            Err(error) => return self.absent(&path, &error.to_string()),
-        };
-        match self.sound.check(&tree)? {
-            None => Ok(Some(tree)),
-            Some(damaged) => {
-                sweep::set_aside(&self.folder, &damaged.pack)?;
-                self.absent(&path, &format!("bytes in {} have changed", damaged.pack.display()))
-            }
+        match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
+            Ok(tree) => Ok(Some(tree)),
+            Err(error) => self.absent(&path, &error.to_string()),
         }
+    }
+
+    /// Moves packs out of the way in which this process has met damaged contents; whether there were any. Afterwards
+    /// the steps that refer to them are absent and can be made again.
+    pub fn set_damaged_aside(&self) -> Result<bool> {
+        let mut packs = self.packs.lock().expect("no thread panics while it holds this");
+        let damaged: Vec<PathBuf> =
+            packs.values().filter(|pack| pack.is_damaged()).map(|pack| pack.path.clone()).collect();
+        packs.retain(|_, pack| !pack.is_damaged());
+        for path in &damaged {
+            sweep::set_aside(&self.folder, path)?;
+            self.reporter.warning(format!("the cache is damaged: bytes in {} have changed", path.display()));
+        }
+        Ok(!damaged.is_empty())
     }
 
     /// Sets a damaged Tree aside.
@@ -114,13 +120,20 @@ impl Store {
         if Digest::from_hex(name).is_none() {
             return Err(Error::build(format!("`{name}` is not the name of a pack file")));
         }
+        let mut packs = self.packs.lock().expect("no thread panics while it holds this");
         let path = self.pack_path(name);
-        let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        let found = file.metadata().with_context(|| format!("reading {}", path.display()))?.len();
+        let context = || format!("opening {}", path.display());
+        // Also when it is open: another process may have set it aside.
+        let found = fs::metadata(&path).with_context(context)?.len();
         if found != length {
             return Err(Error::build(format!("{} has {found} bytes, not {length}", path.display())));
         }
-        Ok(Arc::new(PackFile { path, file }))
+        if let Some(pack) = packs.get(name) {
+            return Ok(pack.clone());
+        }
+        let pack = PackFile::new(path.clone(), File::open(&path).with_context(context)?);
+        packs.insert(name.to_owned(), pack.clone());
+        Ok(pack)
     }
 
     /// Waits for whoever makes the same step, in small portions, so that Ctrl-C is heard.
@@ -161,7 +174,7 @@ impl Store {
         Ok(PackWriter {
             store: self.clone(),
             key,
-            pack: Arc::new(PackFile { path, file }),
+            pack: PackFile::new(path, file),
             temporary,
             state: Mutex::default(),
             _lock: handle,
@@ -273,6 +286,7 @@ impl PackWriter {
     }
 
     fn publish(&self, content: Content) -> Content {
+        content.trust();
         let mut state = self.state.lock().expect("no thread panics while it holds this");
         state.known.entry(content.digest()).or_insert(content).clone()
     }
@@ -306,15 +320,10 @@ impl PackWriter {
         out.as_file().sync_all().with_context(context)?;
         out.persist(&path).map_err(|error| error.error).with_context(context)?;
         File::open(&self.store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
-        for (_, entry) in tree.iter() {
-            match &entry.kind {
-                // What lies in other packs was compared when those were loaded, or is compared when this is.
-                Kind::File(content) if content.segment().is_some_and(|(pack, _)| Arc::ptr_eq(pack, &self.pack)) => {
-                    self.store.sound.trust(content);
-                }
-                _ => {}
-            }
-        }
+        let name = self.pack.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut packs = self.store.packs.lock().expect("no thread panics while it holds this");
+        packs.insert(name, self.pack.clone());
+        drop(packs);
         Ok(tree)
     }
 }
@@ -495,7 +504,13 @@ mod tests {
             }
             fs::write(&pack, &bytes).unwrap();
             let (store, warnings) = reopened(cache.path());
-            assert!(store.load(upper_key).unwrap().is_none(), "byte {at}");
+            if let Some(tree) = store.load(upper_key).unwrap() {
+                assert!(!store.set_damaged_aside().unwrap(), "nothing was read yet");
+                let error = tree.read_file(&path("a/b")).unwrap_err();
+                assert_eq!(error.kind(), crate::error::Kind::Authenticity);
+                assert!(store.set_damaged_aside().unwrap() && !store.set_damaged_aside().unwrap(), "byte {at}");
+                assert!(store.load(upper_key).unwrap().is_none(), "byte {at}");
+            }
             assert!(warnings.take().contains("the cache is damaged"));
             assert!(store.load(key("x")).unwrap().is_none(), "the layer below refers to the same bytes");
             let again = store.writer(key("x")).unwrap().save(&tree()).unwrap();

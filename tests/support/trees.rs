@@ -7,9 +7,9 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
-use imagebuilder::tree::content::PackFile;
+use imagebuilder::tree::PackFile;
 use imagebuilder::tree::holes::HoleFinder;
 use imagebuilder::tree::{Content, Digest, Entry, Kind, Meta, Mtime, Tree, TreePath};
 use sha2::{Digest as _, Sha256};
@@ -399,7 +399,7 @@ fn large_content(size: u64, islands: &[u64], fill: impl Fn(&File)) -> Content {
         hash.update(&buffer[..length]);
         at += length as u64;
     }
-    let pack = Arc::new(PackFile { path: "temporary".into(), file });
+    let pack = PackFile::new("temporary".into(), file);
     let digest = Digest::from_bytes(hash.finalize().into());
     let content = Content::packed(digest, size, pack, 0).with_holes(finder.finish());
     made.push((key, content.clone()));

@@ -207,11 +207,7 @@ fn lock_of(request: &Request, answer: Answer, updated: Vec<(String, Updated)>) -
 }
 
 /// `seen` are name, date and evidence of each repository.
-fn new_lock(
-    request: &Request,
-    answer: Answer,
-    seen: impl Iterator<Item = (String, i64, LockedRepository)>,
-) -> Lock {
+fn new_lock(request: &Request, answer: Answer, seen: impl Iterator<Item = (String, i64, LockedRepository)>) -> Lock {
     let seen: Vec<_> = seen.collect();
     let newest = seen.iter().max_by_key(|(_, date, _)| *date).map(|(_, _, locked)| locked.date.clone());
     let repositories = seen.into_iter().map(|(name, _, locked)| (name, locked)).collect();

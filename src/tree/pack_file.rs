@@ -1,0 +1,178 @@
+//! A pack file of the store, and which of its contents are known to be what their digests say.
+//!
+//! Owns: [`PackFile`]. Writers of images read contents in stretches that no digest covers, so no byte of a content is
+//! given out before the whole content was compared with its digest, once a process, when it is first read; what this
+//! process has stored itself is known. So nothing that is not read costs anything, and threads that read share the
+//! work. A pack that holds something else is marked; the store sets it aside and makes its steps again.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use super::Digest;
+use crate::error::{Context, Error, Kind, Result};
+use crate::interrupt;
+
+const BUFFER: u64 = 1 << 20;
+
+/// An open pack file and its name, shared by all the contents that lie in it.
+#[derive(Debug)]
+pub struct PackFile {
+    pub path: PathBuf,
+    pub file: File,
+    state: Mutex<State>,
+    changed: Condvar,
+    damaged: AtomicBool,
+}
+
+/// Where a content lies, and what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub offset: u64,
+    pub size: u64,
+    pub digest: Digest,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By offset; only looked up, never iterated.
+    good: HashMap<u64, (u64, Digest)>,
+    /// Offsets that some thread compares at the moment.
+    busy: HashSet<u64>,
+}
+
+impl PackFile {
+    pub fn new(path: PathBuf, file: File) -> Arc<PackFile> {
+        let (state, changed, damaged) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
+        Arc::new(PackFile { path, file, state, changed, damaged })
+    }
+
+    /// Whether something was found in it that is not what it should be.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A content whose bytes were hashed on their way into the file.
+    pub(super) fn trust(&self, place: Place) {
+        self.state().good.insert(place.offset, (place.size, place.digest));
+    }
+
+    /// Fills `buffer` from `skip` bytes into a content.
+    pub(super) fn read_at(&self, place: Place, buffer: &mut [u8], skip: u64) -> Result<()> {
+        let end = skip.checked_add(buffer.len() as u64);
+        if end.is_none_or(|end| end > place.size) {
+            return Err(Error::build("reading past the end of a file's content"));
+        }
+        if !self.is_good(place) {
+            if buffer.len() as u64 == place.size {
+                // All of it in one piece, as most files are read: hashed where it is.
+                self.read(buffer, place.offset)?;
+                return self.judge(place, Digest::of(buffer));
+            }
+            self.compare(place)?;
+        }
+        self.read(buffer, place.offset + skip)
+    }
+
+    fn is_good(&self, place: Place) -> bool {
+        self.state().good.get(&place.offset) == Some(&(place.size, place.digest))
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let read = self.file.read_exact_at(buffer, offset);
+        read.map_err(|error| {
+            if error.kind() == std::io::ErrorKind::UnexpectedEof {
+                self.damaged.store(true, Ordering::Relaxed);
+            }
+            error
+        })
+        .with_context(|| format!("reading pack file {}", self.path.display()))
+    }
+
+    /// Reads all of a content, unless another thread does so already: then its judgement counts.
+    fn compare(&self, place: Place) -> Result<()> {
+        let mut state = self.state();
+        while !state.busy.insert(place.offset) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let known = state.good.get(&place.offset) == Some(&(place.size, place.digest));
+        drop(state);
+        let result = if known { Ok(()) } else { self.hash(place).and_then(|found| self.judge(place, found)) };
+        self.state().busy.remove(&place.offset);
+        self.changed.notify_all();
+        result
+    }
+
+    fn hash(&self, place: Place) -> Result<Digest> {
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; place.size.min(BUFFER) as usize];
+        let mut at = 0;
+        while at < place.size {
+            interrupt::check()?;
+            let length = (place.size - at).min(BUFFER) as usize;
+            self.read(&mut buffer[..length], place.offset + at)?;
+            hash.update(&buffer[..length]);
+            at += length as u64;
+        }
+        Ok(Digest::from_bytes(hash.finalize().into()))
+    }
+
+    fn judge(&self, place: Place, found: Digest) -> Result<()> {
+        if found == place.digest {
+            self.trust(place);
+            return Ok(());
+        }
+        self.damaged.store(true, Ordering::Relaxed);
+        let message = format!("content {} is damaged in the store, in {}", place.digest, self.path.display());
+        Err(Error::new(Kind::Authenticity, message).hint("the next build notices it and makes it again"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_given_out_unseen_and_all_is_looked_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|at| (at / 7) as u8).collect();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let pack = PackFile::new(file.path().to_owned(), File::open(file.path()).unwrap());
+        let place = |from: usize, to: usize| Place {
+            offset: from as u64,
+            size: (to - from) as u64,
+            digest: Digest::of(&bytes[from..to]),
+        };
+        let (all, part) = (place(5, 2_900_000), place(2_900_000, 3_000_000));
+        let mut buffer = vec![0; 1000];
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut buffer = vec![0; 1000];
+                    pack.read_at(all, &mut buffer, 77).unwrap();
+                    assert_eq!(buffer, bytes[82..1082]);
+                });
+            }
+        });
+        // Somebody changes bytes of both.
+        File::options().write(true).open(file.path()).unwrap().write_all_at(b"xyz", 2_899_998).unwrap();
+        pack.read_at(all, &mut buffer, 0).unwrap();
+        assert!(!pack.is_damaged(), "it is known");
+        for length in [1000, 100_000] {
+            let error = pack.read_at(part, &mut vec![0; length], 0).unwrap_err();
+            assert_eq!(error.kind(), Kind::Authenticity);
+        }
+        assert!(pack.is_damaged());
+        assert!(pack.read_at(part, &mut buffer, 99_001).is_err(), "past the end");
+        assert!(pack.read_at(Place { digest: part.digest, ..all }, &mut buffer, 0).is_err());
+    }
+}
