@@ -89,11 +89,10 @@ impl PackFile {
 
     fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         let read = self.file.read_exact_at(buffer, offset);
-        read.map_err(|error| {
+        read.inspect_err(|error| {
             if error.kind() == std::io::ErrorKind::UnexpectedEof {
                 self.damaged.store(true, Ordering::Relaxed);
             }
-            error
         })
         .with_context(|| format!("reading pack file {}", self.path.display()))
     }
