@@ -1,12 +1,9 @@
 """A caching proxy in front of the mirror: apt-cacher-ng on a port and in a folder of its own."""
 
-import shutil
 import socket
 import subprocess
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 
 # What tools take on top of the common list, and what they call a minimal system.
 EXTRAS = ["zstd", "systemd-boot", "grub-pc", "apt", "locales", "less", "ethtool", "rsync", "tree", "ncdu", "pv", "mtr-tiny", "bc"]
@@ -35,15 +32,12 @@ class Proxy:
         port = free_port()
         for name in ("cache", "log"):
             (folder / name).mkdir(exist_ok=True)
-        # It takes a space for the end of a path.
-        self.short = Path(tempfile.mkdtemp(prefix="bench-peers-", dir="/tmp"))
-        (self.short / "proxy").symlink_to(folder)
-        lines = [f"Port: {port}", "BindAddress: 127.0.0.1", f"CacheDir: {self.short}/proxy/cache"]
-        lines += [f"LogDir: {self.short}/proxy/log", "ForeGround: 1", "ExThreshold: 40", f"Remap-debian: /debian ; {mirror}"]
-        (self.short / "acng.conf").write_text("\n".join(lines) + "\n")
+        lines = [f"Port: {port}", "BindAddress: 127.0.0.1", f"CacheDir: {folder}/cache"]
+        lines += [f"LogDir: {folder}/log", "ForeGround: 1", "ExThreshold: 40", f"Remap-debian: /debian ; {mirror}"]
+        (folder / "acng.conf").write_text("\n".join(lines) + "\n")
         self.folder, self.address = folder, f"http://127.0.0.1:{port}/debian"
         with open(folder / "said", "wb") as said:
-            self.process = subprocess.Popen(["apt-cacher-ng", "-c", self.short], stdout=said, stderr=said)
+            self.process = subprocess.Popen(["apt-cacher-ng", "-c", folder], stdout=said, stderr=said)
         try:
             self.wait()
         except BaseException:
@@ -86,4 +80,3 @@ class Proxy:
     def stop(self):
         self.process.terminate()
         self.process.wait()
-        shutil.rmtree(self.short, ignore_errors=True)

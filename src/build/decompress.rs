@@ -27,7 +27,7 @@ struct State {
 }
 
 /// Calls `each` with every package and its decompressed data, in the given order.
-pub(super) fn in_order(packages: &[&Binary], mut each: impl FnMut(&Binary, &[u8]) -> Result<()>) -> Result<()> {
+pub fn in_order(packages: &[&Binary], mut each: impl FnMut(&Binary, &[u8]) -> Result<()>) -> Result<()> {
     let state = Mutex::new(State::default());
     let changed = Condvar::new();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(packages.len()).max(1);

@@ -3,7 +3,7 @@
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
 mod clock;
-mod decompress;
+pub mod decompress;
 pub mod evidence;
 pub mod initramfs;
 pub mod pack;
