@@ -5,7 +5,8 @@
 //! `all` builds once per condition; without the variable every test here is shown as ignored. Other variables:
 //! `IMAGEBUILDER_REPEAT_PROGRAM` (the program; default: that of this profile), `IMAGEBUILDER_REPEAT_CACHE` (a cache
 //! for the reference; the other builds take the downloads only), `IMAGEBUILDER_REPEAT_RELEASES` (default `debian-bookworm`), `IMAGEBUILDER_REPEAT_FOLDER`
-//! (where to work; is kept), `IMAGEBUILDER_REPEAT_ROOTS` (folders with other user lands, `:` between them). Needs root, for the
+//! (where to work; the reference and cells that differ are kept, and a run of the same program takes the reference
+//! from there, so that cells can be run one by one), `IMAGEBUILDER_REPEAT_ROOTS` (folders with other user lands, `:` between them). Needs root, for the
 //! conditions only. The table that a run prints is what `docs/reproducibility.md` holds.
 
 mod compare;
@@ -62,7 +63,8 @@ fn same(bench: &mut Bench, cell: &Cell) -> Result<(), Failed> {
     let reference = bench.reference()?;
     let place = bench.build(cell)?;
     if cell.conditions.epoch.is_some_and(|before| before > 0) {
-        return nothing_later(&reference, &place);
+        nothing_later(&reference, &place)?;
+        return Ok(std::fs::remove_dir_all(&place)?);
     }
     let mut report = compare::published(&reference.join("out"), &place.join("out"))?;
     if !cell.conditions.warm {
@@ -73,7 +75,9 @@ fn same(bench: &mut Bench, cell: &Cell) -> Result<(), Failed> {
     if let Some(year) = cell.conditions.year()? {
         compare::clock_was(&place.join("cache"), year)?;
     }
-    bench.clear(&place);
+    if report.is_empty() || std::env::var_os("IMAGEBUILDER_REPEAT_FOLDER").is_none() {
+        std::fs::remove_dir_all(&place)?;
+    }
     if report.is_empty() { Ok(()) } else { Err(format!("not the same:\n  {}", report.join("\n  ")).into()) }
 }
 
