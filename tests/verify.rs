@@ -14,7 +14,7 @@ use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::evidence::{Checksums, ImageRecord, output_metadata};
 use imagebuilder::build::pack::{file_system, split};
 use imagebuilder::format::disk::DiskImage;
-use imagebuilder::format::{gpt, qcow2, raw};
+use imagebuilder::format::{gpt, qcow2, raw, tar};
 use imagebuilder::report::Reporter;
 use imagebuilder::tree::{Meta, Origin, Tree, TreePath};
 use serde_json::Value;
@@ -87,12 +87,12 @@ fn publish(folder: &Path, format: &str) -> PathBuf {
 }
 
 /// The files beside an image.
-fn describe(path: &Path, format: &str, virtual_size: u64) {
+fn describe(path: &Path, format: &str, virtual_size: impl Into<Option<u64>>) {
     let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap().to_string_lossy().into_owned());
     let checksums = Checksums::of(path).unwrap();
     std::fs::write(folder.join(format!("{name}.sha256")), format!("{}\n", checksums.sha256)).unwrap();
     std::fs::write(folder.join(format!("{name}.md5sum")), format!("{}\n", checksums.md5)).unwrap();
-    let record = ImageRecord { file_name: name, format: format.into(), virtual_size: Some(virtual_size), checksums };
+    let record = ImageRecord { file_name: name, format: format.into(), virtual_size: virtual_size.into(), checksums };
     std::fs::write(folder.join("node.output-metadata.yaml"), output_metadata(folder, &[record])).unwrap();
 }
 
@@ -120,6 +120,28 @@ fn damage(image: &Path, offset: u64, bytes: &[u8]) {
 fn start_of(number: u32) -> u64 {
     let (_, layout) = disk();
     layout.partitions.iter().find(|partition| partition.number == number).unwrap().start
+}
+
+#[test]
+fn an_archive_is_read_to_its_end_and_knows_its_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.tar.zst");
+    let mut tree = Tree::new();
+    let (usr, origin) = (TreePath::new("usr/file").unwrap(), Origin::from("test"));
+    let noise: Vec<u8> =
+        (0..100_000u32).map(|at| (at.wrapping_mul(at).wrapping_mul(0x9E37_79B9) >> 23) as u8).collect();
+    tree.write_file(&usr, noise, Meta::root(0o644), &origin).unwrap();
+    let options = tar::Options { compression: tar::Compression::Zstd, threads: None };
+    tar::write(&tree, &File::create(&path).unwrap(), &options, &|_| ()).unwrap();
+    describe(&path, "tar", None);
+    let (code, failed, rows) = verify(&path, &["--no-tools"]);
+    assert_eq!((code, failed), (0, vec![]));
+    let detail = |check: &str| rows.iter().find(|row| row["check"] == check).unwrap()["detail"].clone();
+    assert_eq!((detail("container"), detail("output-metadata")), ("tar, 3 entries".into(), "1 images".into()));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(path.metadata().unwrap().len() - 3).unwrap();
+    describe(&path, "tar", None);
+    assert_eq!(verify(&path, &["--no-tools"]).1, ["container"]);
 }
 
 #[test]

@@ -266,8 +266,7 @@ fn publish(
 /// Nothing is published that independent programs find fault with.
 fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scratch: &Path) -> Result<()> {
     let tools = Tools::unpack(tools, &scratch.join("readers"), options.sandbox)?;
-    // Archives hold no disk to look at.
-    for output in outputs.iter().filter(|output| output.format.is_disk()) {
+    for output in outputs {
         let scratch = self::scratch(scratch, "verify-")?;
         let reporter = &options.environment.reporter;
         let request = verify::Request { image: &output.path, tools: Some(&tools), scratch: scratch.path(), reporter };

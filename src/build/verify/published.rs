@@ -55,6 +55,8 @@ fn text_of(path: &Path) -> Result<Option<String>> {
 /// may be called differently from its set).
 fn named_after(image: &Path, suffix: &str) -> Option<PathBuf> {
     let stem = image.file_stem()?.to_str()?;
+    // `x.tar.zst`
+    let stem = stem.strip_suffix(".tar").unwrap_or(stem);
     let path = image.with_file_name(format!("{stem}{suffix}"));
     path.is_file().then_some(path)
 }

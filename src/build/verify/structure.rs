@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path, outcomes: &mut Outcomes) -> Result<Option<Image>
     match Image::open(path) {
         Ok(image) => {
             let size = match image.container {
-                Container::Tar(_) => String::new(),
+                Container::Tar(_) => format!(", {} entries", image.mounted()?.listing.len()),
                 _ => format!(", disk of {}", words::bytes(image.disk.size())),
             };
             outcomes.add(CONTAINER, Verdict::Ok, "", format!("{}{size}", image.container.name()));
