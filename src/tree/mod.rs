@@ -5,6 +5,7 @@
 //! the bytes of a file from where the store keeps them. Paths are bytes, relative to the root, without a leading
 //! slash; the root itself is the empty path. `origin` is not part of a Tree's digest.
 
+pub mod clusters;
 mod codec;
 pub mod content;
 pub mod edit;

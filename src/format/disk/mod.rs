@@ -3,17 +3,20 @@
 //! Owns: [`DiskImage`]. File systems make one, [`DiskImage::place`] puts it on a disk, the image writers read the
 //! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory or in the
 //! content store. What the image writers have in common is here too: [`parallel`]
-//! takes blocks through threads in order, [`sparse`] leaves out zeros.
+//! takes blocks through threads in order, [`sparse`] leaves out zeros, [`sums`] hashes a file as it is written.
 
 pub mod parallel;
 pub mod sparse;
+pub mod sums;
 #[cfg(test)]
 pub mod testing;
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::error::{Error, Result};
-use crate::tree::Content;
+use crate::tree::{Content, Digest};
 
 /// Where the bytes of an extent are.
 #[derive(Debug, Clone)]
@@ -127,8 +130,36 @@ impl DiskImage {
         Ok(())
     }
 
+    /// What `length` bytes at `offset` are made of, as one digest: the same one means the same bytes. Contents are known
+    /// by theirs, so no file is read.
+    pub fn identity(&self, offset: u64, length: u64) -> Digest {
+        let mut hash = Sha256::new();
+        let end = offset.saturating_add(length);
+        hash.update(length.to_le_bytes());
+        let first = self.extents.partition_point(|extent| extent.end() <= offset);
+        for extent in self.extents[first..].iter().take_while(|extent| extent.offset < end) {
+            let (from, to) = (extent.offset.max(offset), extent.end().min(end));
+            let skip = from - extent.offset;
+            hash.update((from - offset).to_le_bytes());
+            hash.update((to - from).to_le_bytes());
+            match &extent.data {
+                ExtentData::Content { content, offset } => {
+                    hash.update(b"c");
+                    hash.update(content.digest().as_bytes());
+                    hash.update((offset + skip).to_le_bytes());
+                }
+                ExtentData::Bytes(bytes) => {
+                    hash.update(b"b");
+                    let range = skip as usize..(skip + to - from) as usize;
+                    hash.update(Digest::of(bytes.get(range).unwrap_or_default()).as_bytes());
+                }
+            }
+        }
+        Digest::from_bytes(hash.finalize().into())
+    }
+
     /// The indices of all blocks of `block` bytes that an extent touches, ascending, each once. Reads nothing.
-    pub fn touched_blocks(&self, block: u64) -> impl Iterator<Item = u64> + '_ {
+    pub fn touched_blocks(&self, block: u64) -> impl Iterator<Item = u64> + Clone + Send + '_ {
         let mut next = 0;
         self.extents.iter().flat_map(move |extent| {
             let first = (extent.offset / block).max(next);

@@ -1,6 +1,6 @@
 //! Blocks of a disk through threads and out again in order.
 //!
-//! Owns: [`blocks`]. Thread k of n takes batches k, k + n, k + 2n ... and has a short queue of its own; the caller's
+//! Owns: [`blocks`] and [`in_order`]. Thread k of n takes batches k, k + n, k + 2n ... and has a short queue of its own; the caller's
 //! thread empties the queues in turn. That bounds the memory and fixes the order, so that what comes out is the same
 //! for any n.
 
@@ -44,13 +44,45 @@ where
     S: Fn() -> Result<State> + Sync,
     W: Fn(&mut State, u64, &[u8]) -> Result<T> + Sync,
 {
+    let start = || Ok(((work.start)()?, vec![0; work.block as usize]));
+    let one = |(state, buffer): &mut (State, Vec<u8>), index: u64| {
+        work.disk.read_at(buffer, index * work.block)?;
+        if is_zero(buffer) { Ok(None) } else { (work.work)(state, index, buffer).map(Some) }
+    };
+    let jobs = Jobs { items: work.disk.touched_blocks(work.block), batch: BATCH, threads: work.threads };
+    in_order(jobs, &start, &one, put, &|done| progress(done as u64 * work.block))
+}
+
+/// What there is to do, and how.
+pub struct Jobs<I> {
+    pub items: I,
+    /// Items that a thread works on before it hands over.
+    pub batch: usize,
+    /// All cores when `None`. Does not change the result.
+    pub threads: Option<usize>,
+}
+
+/// Works on every item and hands the results to `put`, in the order of the items; `None` is no result. `start` makes
+/// what a thread keeps from item to item. `done` gets the number of items done since the last call.
+pub fn in_order<State, T, I>(
+    jobs: Jobs<I>,
+    start: &(dyn Fn() -> Result<State> + Sync),
+    work: &(dyn Fn(&mut State, u64) -> Result<Option<T>> + Sync),
+    put: &mut dyn FnMut(u64, T) -> Result<()>,
+    done: &dyn Fn(usize),
+) -> Result<()>
+where
+    T: Send,
+    I: Iterator<Item = u64> + Clone + Send,
+{
     let available = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = work.threads.unwrap_or_else(available).max(1);
+    let threads = jobs.threads.unwrap_or_else(available).max(1);
     std::thread::scope(|scope| {
         let queues: Vec<Receiver<Batch<T>>> = (0..threads)
             .map(|thread| {
                 let (sender, receiver) = sync_channel(QUEUE);
-                scope.spawn(move || run(work, thread, threads, &sender));
+                let mine = Mine { items: jobs.items.clone(), batch: jobs.batch, thread, threads };
+                scope.spawn(move || run(mine, start, work, &sender));
                 receiver
             })
             .collect();
@@ -59,45 +91,48 @@ where
         for queue in queues.iter().cycle() {
             let Ok(batch) = queue.recv() else { break };
             interrupt::check()?;
-            let (batch, read) = batch?;
+            let (batch, count) = batch?;
             for (index, result) in batch {
                 put(index, result)?;
             }
-            progress(read as u64 * work.block);
+            done(count);
         }
         Ok(())
     })
 }
 
-/// The part of one thread: every `threads`-th batch of touched blocks.
-fn run<State, T, S, W>(work: &Work<'_, S, W>, thread: usize, threads: usize, queue: &SyncSender<Batch<T>>)
-where
-    S: Fn() -> Result<State>,
-    W: Fn(&mut State, u64, &[u8]) -> Result<T>,
-{
-    let mut state = match (work.start)() {
+/// The part of one thread: every `threads`-th batch.
+struct Mine<I> {
+    items: I,
+    batch: usize,
+    thread: usize,
+    threads: usize,
+}
+
+fn run<State, T, I: Iterator<Item = u64>>(
+    mut mine: Mine<I>,
+    start: &(dyn Fn() -> Result<State> + Sync),
+    work: &(dyn Fn(&mut State, u64) -> Result<Option<T>> + Sync),
+    queue: &SyncSender<Batch<T>>,
+) {
+    let mut state = match start() {
         Ok(state) => state,
         Err(error) => return drop(queue.send(Err(error))),
     };
-    let mut blocks = work.disk.touched_blocks(work.block);
-    let mut buffer = vec![0; work.block as usize];
     let mut turn = 0;
     loop {
-        let batch: Vec<u64> = blocks.by_ref().take(BATCH).collect();
+        let batch: Vec<u64> = mine.items.by_ref().take(mine.batch).collect();
         if batch.is_empty() {
             return;
         }
-        let mine = turn == thread;
-        turn = (turn + 1) % threads;
-        if !mine {
+        let ours = turn == mine.thread;
+        turn = (turn + 1) % mine.threads;
+        if !ours {
             continue;
         }
         let mut results = Vec::with_capacity(batch.len());
         let mut one = |index: u64| -> Result<()> {
-            work.disk.read_at(&mut buffer, index * work.block)?;
-            if !is_zero(&buffer) {
-                results.push((index, (work.work)(&mut state, index, &buffer)?));
-            }
+            results.extend(work(&mut state, index)?.map(|result| (index, result)));
             Ok(())
         };
         let done = batch.iter().try_for_each(|index| one(*index));

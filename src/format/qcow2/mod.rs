@@ -3,15 +3,18 @@
 //! Supported: writing a whole image in one go, clusters of 64 KiB, compressed with zstd (QEMU 5.1 and newer) or
 //! deflate (any QEMU) or not at all; all cores compress, and the bytes do not depend on how many there are. Clusters
 //! of zeros take no space; what does not shrink is stored plain. A size that is no multiple of 512 is rounded up, as
-//! qemu-img does.
+//! qemu-img does. [`write_kept`] writes the same file with clusters that were compressed before.
 //! Left out: backing files, snapshots, encryption, external data files, other cluster sizes, reading.
 
 mod compress;
 mod format;
+mod kept;
 mod layout;
+mod tables;
 mod write;
 
 pub use compress::Compression;
+pub use kept::write_kept;
 pub use write::{Options, write};
 
 #[cfg(test)]

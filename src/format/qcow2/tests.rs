@@ -5,6 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::disk::testing::{any_disk, compare, mixed, noise, qemu_img};
 use crate::format::disk::{DiskImage, Extent};
+use crate::report::Reporter;
+use crate::tree::clusters::Clusters;
+use crate::tree::{Content, Digest, PackFile};
 
 const ALL: [Compression; 3] = [Compression::Zstd, Compression::Zlib, Compression::None];
 
@@ -39,6 +42,69 @@ fn threads_do_not_change_the_bytes() {
             assert!(one == std::fs::read(image(&disk, compression, threads).path()).unwrap());
         }
     }
+}
+
+/// With an empty cache, a full one, and one in which every pack is damaged.
+#[test]
+fn kept_clusters_do_not_change_the_bytes() {
+    for compression in ALL {
+        let cache = tempfile::tempdir().unwrap();
+        let disk = mixed(19 << 30);
+        let wanted = std::fs::read(image(&disk, compression, 2).path()).unwrap();
+        for round in ["empty", "full", "full", "damaged", "made again"] {
+            let packs: Vec<_> = std::fs::read_dir(cache.path().join(crate::tree::clusters::FOLDER))
+                .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+                .unwrap_or_default();
+            let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+            if round == "damaged" {
+                for pack in packs {
+                    let mut bytes = std::fs::read(&pack).unwrap();
+                    let data = bytes.len() / 2;
+                    bytes[..data].iter_mut().for_each(|byte| *byte ^= 1);
+                    std::fs::write(pack, bytes).unwrap();
+                }
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let options = Options { compression, threads: Some(3) };
+            let sums = write_kept(&disk, file.as_file(), &options, &clusters, &|_| ()).unwrap();
+            let found = std::fs::read(file.path()).unwrap();
+            assert!(found == wanted, "{compression:?}, {round}");
+            assert_eq!(Digest::from_bytes(sums.sha256), Digest::of(&found));
+            assert_eq!(sums.size, found.len() as u64);
+        }
+    }
+}
+
+/// Another disk of mostly the same clusters, and contents from a store whose files have gone: they are not read.
+#[test]
+fn only_what_changed_is_read() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+    let path = folder.path().join("pack");
+    let content = |name: &str, offset: usize| {
+        let pack = PackFile::new(path.clone(), std::fs::File::open(&path).unwrap());
+        let digest = Digest::of(&std::fs::read(folder.path().join(name)).unwrap()[offset..]);
+        Content::packed(digest, 1_000_000, pack, offset as u64)
+    };
+    std::fs::write(&path, b"some words and ".repeat(100_000)).unwrap();
+    std::fs::copy(&path, folder.path().join("copy")).unwrap();
+    std::fs::File::options().write(true).open(folder.path().join("copy")).unwrap().set_len(1_000_000).unwrap();
+    let disk = |more: &'static [u8]| {
+        let extents = vec![Extent::content(1 << 20, content("copy", 0)), Extent::bytes(5 << 20, more)];
+        DiskImage::new(100 << 20, extents).unwrap()
+    };
+    let options = Options { compression: Compression::Zstd, threads: None };
+    let first = tempfile::tempfile().unwrap();
+    write_kept(&disk(b"first"), &first, &options, &clusters, &|_| ()).unwrap();
+    let second = disk(b"second");
+    let wanted = std::fs::read(image(&second, Compression::Zstd, 1).path()).unwrap();
+    std::fs::write(&path, b"").unwrap();
+    let second = disk(b"second");
+    assert!(second.read_at(&mut [0; 9], 1 << 20).is_err(), "the content cannot be read");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    write_kept(&second, file.as_file(), &options, &clusters, &|_| ()).unwrap();
+    assert!(std::fs::read(file.path()).unwrap() == wanted);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::compress::{Compression, Compressor};
-use super::format::{CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry};
-use super::layout::Allocator;
-use crate::error::{Context, Error, Result};
+use super::format::CLUSTER;
+use super::tables::{Piece, Tables};
+use crate::error::{Context, Result};
 use crate::format::disk::DiskImage;
 use crate::format::disk::parallel::{self, Work};
 
@@ -26,7 +26,7 @@ enum Cluster {
 /// Writes `disk` into `file`, which must be empty. `progress` gets the number of bytes of the disk done since the last
 /// call; together they are close to [`DiskImage::data_size`].
 pub fn write(disk: &DiskImage, file: &File, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
-    let mut image = Image::new(disk.size(), options.compression, file)?;
+    let mut tables = Tables::new(disk.size(), options.compression)?;
     let work = Work {
         disk,
         block: CLUSTER,
@@ -39,93 +39,19 @@ pub fn write(disk: &DiskImage, file: &File, options: &Options, progress: &dyn Fn
             })
         },
     };
-    parallel::blocks(&work, &mut |index, cluster| image.put(index, &cluster), progress)?;
-    image.finish()
-}
-
-/// The file that grows: data, L2 tables as soon as they are complete, at last everything that points to them.
-struct Image<'a> {
-    file: &'a File,
-    compression: Compression,
-    size: u64,
-    l1: Vec<u64>,
-    /// The table that fills up, and its place in L1.
-    l2: Vec<u64>,
-    l2_index: usize,
-    allocator: Allocator,
-}
-
-impl<'a> Image<'a> {
-    fn new(size: u64, compression: Compression, file: &'a File) -> Result<Image<'a>> {
-        if size == 0 || size > MAX_VIRTUAL_SIZE {
-            return Err(Error::build(format!("a qcow2 image cannot have a virtual size of {size} bytes")));
-        }
-        let size = size.next_multiple_of(SECTOR);
-        let l1_entries = size.div_ceil(L2_COVERS);
-        let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
-        let allocator = Allocator::new(1 + l1_clusters);
-        let (l1, l2) = (vec![0; l1_entries as usize], vec![0; L2_ENTRIES as usize]);
-        Ok(Image { file, compression, size, l1, l2, l2_index: 0, allocator })
-    }
-
-    /// The next cluster; indices ascend.
-    fn put(&mut self, index: u64, cluster: &Cluster) -> Result<()> {
-        let l1_index = (index / L2_ENTRIES) as usize;
-        if l1_index != self.l2_index {
-            self.flush_l2()?;
-            self.l2_index = l1_index;
-        }
-        self.l2[(index % L2_ENTRIES) as usize] = match cluster {
-            Cluster::Compressed(bytes) => {
-                let offset = self.allocator.packed(bytes.len() as u64);
-                self.write(bytes, offset)?;
-                compressed_entry(offset, bytes.len() as u64)
-            }
-            Cluster::Plain(bytes) => {
-                let offset = self.allocator.clusters(1);
-                self.write(bytes, offset)?;
-                plain_entry(offset)
-            }
+    let put = &mut |index, cluster| {
+        let (compressed, bytes) = match cluster {
+            Cluster::Compressed(bytes) => (Some(bytes.len() as u64), bytes),
+            Cluster::Plain(bytes) => (None, bytes),
         };
-        Ok(())
-    }
-
-    fn flush_l2(&mut self) -> Result<()> {
-        if self.l2.iter().all(|entry| *entry == 0) {
-            return Ok(());
-        }
-        let offset = self.allocator.clusters(1);
-        self.write(&big_endian(&self.l2), offset)?;
-        self.l1[self.l2_index] = plain_entry(offset);
-        self.l2.fill(0);
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.flush_l2()?;
-        let refcounts = std::mem::replace(&mut self.allocator, Allocator::new(0)).finish();
-        for (index, block) in refcounts.blocks().enumerate() {
-            self.write(&block, refcounts.blocks_offset + index as u64 * CLUSTER)?;
-        }
-        self.write(&refcounts.table(), refcounts.table_offset)?;
-        self.write(&big_endian(&self.l1), CLUSTER)?;
-        let header = Header {
-            compression: self.compression,
-            size: self.size,
-            l1_entries: self.l1.len() as u64,
-            l1_offset: CLUSTER,
-            refcount_table_offset: refcounts.table_offset,
-            refcount_table_clusters: refcounts.table_clusters,
-        };
-        // Last, so that a torn file is not mistaken for an image.
-        self.write(&header.encode(), 0)
-    }
-
-    fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).context("writing the qcow2 image")
-    }
+        let (offset, complete) = tables.put(index, compressed);
+        complete.map_or(Ok(()), |table| write_piece(file, &table))?;
+        write_piece(file, &Piece { offset, bytes })
+    };
+    parallel::blocks(&work, put, progress)?;
+    tables.finish().iter().try_for_each(|piece| write_piece(file, piece))
 }
 
-fn big_endian(entries: &[u64]) -> Vec<u8> {
-    entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
+fn write_piece(file: &File, piece: &Piece) -> Result<()> {
+    file.write_all_at(&piece.bytes, piece.offset).context("writing the qcow2 image")
 }
