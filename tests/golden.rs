@@ -143,6 +143,7 @@ fn pack(folder: &Path) -> BTreeMap<String, String> {
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: &scratch,
+        clusters: None,
         reporter: &Reporter::quiet(),
     };
     let outputs: Vec<Output> =

@@ -124,6 +124,7 @@ fn pack(tree: &Tree, folder: &Path) {
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: &scratch,
+        clusters: None,
         reporter: &Reporter::quiet(),
     };
     let output = |format, name: &str| Output { format, path: folder.join(name) };
@@ -252,6 +253,7 @@ fn too_small_is_said_before_anything_is_written() {
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: folder.path(),
+        clusters: None,
         reporter: &Reporter::quiet(),
     };
     let error = pack::disk(&request).unwrap_err();
@@ -286,6 +288,7 @@ fn sizes_follow_the_content() {
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: folder.path(),
+        clusters: None,
         reporter: &Reporter::quiet(),
     };
     let raw = folder.path().join("disk.raw");

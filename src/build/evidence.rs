@@ -12,6 +12,7 @@ use md5::Digest as _;
 
 use crate::document::OriginEntry;
 use crate::error::{Context, Result};
+use crate::format::disk::sums::Sums;
 use crate::interrupt;
 
 /// Digests of a finished file, lower-case hexadecimal.
@@ -21,6 +22,12 @@ pub struct Checksums {
     pub md5: String,
     /// Bytes of the file as `stat` shows them.
     pub size: u64,
+}
+
+impl From<Sums> for Checksums {
+    fn from(sums: Sums) -> Self {
+        Checksums { sha256: hex::encode(sums.sha256), md5: hex::encode(sums.md5), size: sums.size }
+    }
 }
 
 impl Checksums {

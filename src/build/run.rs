@@ -19,6 +19,7 @@ use crate::package::{self, lock::Lock};
 use crate::plan::{Intent, StepName};
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
+use crate::tree::clusters::Clusters;
 use crate::tree::host::Folder;
 use crate::tree::store::Store;
 use crate::tree::{Mtime, Tree};
@@ -56,7 +57,10 @@ pub struct Built {
 /// Builds all images; they share downloads, layers and the work area.
 pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let reporter = &options.environment.reporter;
-    let store = Store::open_with(&options.environment.cache, reporter)?;
+    let cache = &options.environment.cache;
+    let store = Store::open_with(cache, reporter)?;
+    let clusters = Clusters::open(cache, options.environment.now, reporter)?;
+    let caches = Caches { store, clusters };
     let prepared = intents
         .iter()
         .map(|intent| {
@@ -68,7 +72,7 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
     let need = if options.verify { need.saturating_mul(2) } else { need };
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
-    let tools = prepared.iter().map(|one| tools(one, options, &store, work.path())).collect::<Result<Vec<_>>>()?;
+    let tools = prepared.iter().map(|one| tools(one, options, &caches.store, work.path())).collect::<Result<Vec<_>>>()?;
     let mut folders = 0..;
     let mut new_folder = || Folder::create(&work.path().join(format!("root{}", folders.next().unwrap_or(0))));
     let mut folder = new_folder()?;
@@ -76,8 +80,8 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     for (one, tools) in prepared.iter().zip(tools) {
         let mut attempt = 1;
         built.push(loop {
-            let result = build(one, options, &store, &mut folder, work.path(), tools.as_ref());
-            if result.is_err() && attempt < ATTEMPTS && store.set_damaged_aside()? {
+            let result = build(one, options, &caches, &mut folder, work.path(), tools.as_ref());
+            if result.is_err() && attempt < ATTEMPTS && caches.store.set_damaged_aside()? {
                 // What is missing now is made again; what the folder holds is not known.
                 attempt += 1;
                 _ = std::fs::remove_dir_all(folder.path());
@@ -88,6 +92,12 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
         });
     }
     Ok(built)
+}
+
+/// What earlier builds have left.
+struct Caches {
+    store: Store,
+    clusters: Clusters,
 }
 
 /// Each meets another damaged layer, so there need be no more than layers.
@@ -115,13 +125,13 @@ fn space_needed(lock: &Lock) -> u64 {
 fn build(
     one: &Prepared<'_>,
     options: &Options<'_>,
-    store: &Store,
+    caches: &Caches,
     folder: &mut Folder,
     work: &Path,
     tools: Option<&Tree>,
 ) -> Result<Built> {
     let (intent, reporter) = (one.intent, &options.environment.reporter);
-    let epoch = Mtime { seconds: one.plan.epoch, nanoseconds: 0 };
+    let (store, epoch) = (&caches.store, Mtime { seconds: one.plan.epoch, nanoseconds: 0 });
     let mut tree = root_file_system(one, options, store, folder, work)?;
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
@@ -141,7 +151,7 @@ fn build(
     step.finish(format!("{} entries", tree.len()));
 
     let scratch = scratch(work, "pack-")?;
-    publish(one, options, &tree, scratch.path(), tools)
+    publish(one, options, &tree, scratch.path(), tools, &caches.clusters)
 }
 
 /// The tree of all packages: the highest layer that is in the store, and those above it built on top.
@@ -206,6 +216,7 @@ fn publish(
     tree: &Tree,
     scratch: &Path,
     tools: Option<&Tree>,
+    clusters: &Clusters,
 ) -> Result<Built> {
     let (intent, reporter) = (one.intent, &options.environment.reporter);
     let output = output_folder(intent, options);
@@ -223,23 +234,24 @@ fn publish(
         epoch: one.plan.epoch,
         sandbox: options.sandbox,
         scratch,
+        clusters: Some(clusters),
         reporter,
     };
-    let disk_size = pack::pack(&request, &outputs)?;
+    let packed = pack::pack(&request, &outputs)?;
 
     let step = reporter.step(format!("evidence {}", intent.image));
     let mut set = FileSet::default();
     let mut records = Vec::new();
-    for (output, packed) in intent.outputs.iter().zip(&outputs) {
-        let checksums = Checksums::of(&packed.path)?;
+    for ((output, file), sums) in intent.outputs.iter().zip(&outputs).zip(packed.sums) {
+        let checksums = sums.map_or_else(|| Checksums::of(&file.path), |sums| Ok(sums.into()))?;
         for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
             let name = format!("{}.{extension}", output.file_name);
             staging.write(&name, format!("{digest}\n").as_bytes())?;
             set.side_files.push(name);
         }
         set.images.push(output.file_name.clone());
-        let virtual_size = disk_size.filter(|_| packed.format.is_disk());
-        let (file_name, format) = (output.file_name.clone(), packed.format.name().to_owned());
+        let virtual_size = packed.disk_size.filter(|_| file.format.is_disk());
+        let (file_name, format) = (output.file_name.clone(), file.format.name().to_owned());
         records.push(ImageRecord { file_name, format, virtual_size, checksums });
     }
     let name = &intent.image;

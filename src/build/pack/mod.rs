@@ -20,9 +20,11 @@ use crate::boot::Layout;
 use crate::boot::grub::{self, Boot, Platform, bios, efi};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
+use crate::format::disk::sums::Sums;
 use crate::format::gpt;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
+use crate::tree::clusters::Clusters;
 use crate::tree::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, host};
 
 /// What a disk is made from, and with.
@@ -39,15 +41,25 @@ pub struct Request<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// An empty folder for the programs that make boot images, best in memory (`sandbox::WorkArea`).
     pub scratch: &'a Path,
+    /// Clusters of earlier images. Changes no byte.
+    pub clusters: Option<&'a Clusters>,
     pub reporter: &'a Reporter,
 }
 
 /// How many bytes the scratch folder needs at most: GRUB, its modules and the libraries.
 pub const SCRATCH_NEED: u64 = 256 << 20;
 
-/// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree. Returns the
-/// size of the disk.
-pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Option<u64>> {
+/// What was packed.
+#[derive(Debug)]
+pub struct Packed {
+    /// The size of the disk, where an output wants one.
+    pub disk_size: Option<u64>,
+    /// Of each output, where they fell out of writing it.
+    pub sums: Vec<Option<Sums>>,
+}
+
+/// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree.
+pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Packed> {
     let disk = if outputs.iter().any(|output| output.format.is_disk()) { Some(disk(request)?) } else { None };
     let size = disk.as_ref().map(DiskImage::size);
     for output in outputs {
@@ -55,9 +67,9 @@ pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Option<u64>> {
     }
     let identity = request.layout.disk_guid;
     let disk = disk.as_ref().map(|disk| (disk, identity));
-    let source = Source { tree: request.tree, disk, epoch: request.epoch };
-    outputs.iter().try_for_each(|output| output.write(&source, request.reporter))?;
-    Ok(size)
+    let source = Source { tree: request.tree, disk, epoch: request.epoch, clusters: request.clusters };
+    let sums = outputs.iter().map(|output| output.write(&source, request.reporter)).collect::<Result<_>>()?;
+    Ok(Packed { disk_size: size, sums })
 }
 
 /// The whole disk as data.

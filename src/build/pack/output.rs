@@ -10,9 +10,11 @@ use uuid::Uuid;
 use crate::api::image_configuration::{ImageType, VhdSubformat};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
+use crate::format::disk::sums::Sums;
 use crate::format::{qcow2, raw, tar, vhd, vmdk};
 use crate::plan::{self, Compression};
 use crate::report::{Reporter, Unit, words};
+use crate::tree::clusters::Clusters;
 use crate::tree::{Kind, Tree};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +86,13 @@ pub struct Source<'a> {
     /// When an output wants one ([`Format::is_disk`]), with its identity.
     pub disk: Option<(&'a DiskImage, Uuid)>,
     pub epoch: i64,
+    /// Clusters that were compressed before.
+    pub clusters: Option<&'a Clusters>,
 }
 
 impl Output {
-    /// Writes and syncs the file.
-    pub fn write(&self, source: &Source<'_>, reporter: &Reporter) -> Result<()> {
+    /// Writes and syncs the file. Its checksums, where they fell out on the way.
+    pub fn write(&self, source: &Source<'_>, reporter: &Reporter) -> Result<Option<Sums>> {
         let context = || format!("writing {}", self.path.display());
         let disk = || source.disk.ok_or_else(|| Error::build("there is no disk to write"));
         let size = if self.format.is_disk() { disk()?.0.data_size() } else { file_bytes(source.tree) };
@@ -96,10 +100,16 @@ impl Output {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&self.path);
         let file = file.with_context(context)?;
         let progress = |bytes| step.advance(bytes);
+        let mut sums = None;
         let written = match self.format {
             Format::Raw => raw::write(disk()?.0, &file, &progress),
             Format::Qcow2(compression) => {
-                qcow2::write(disk()?.0, &file, &qcow2::Options { compression, threads: None }, &progress)
+                let (disk, options) = (disk()?.0, qcow2::Options { compression, threads: None });
+                match source.clusters {
+                    Some(clusters) => qcow2::write_kept(disk, &file, &options, clusters, &progress)
+                        .map(|found| sums = Some(found)),
+                    None => qcow2::write(disk, &file, &options, &progress),
+                }
             }
             Format::Vmdk => {
                 let (disk, uuid) = disk()?;
@@ -117,7 +127,7 @@ impl Output {
         file.sync_all().with_context(context)?;
         let size = file.metadata().with_context(context)?;
         step.finish(format!("{} on disk", words::bytes(std::os::unix::fs::MetadataExt::blocks(&size) * 512)));
-        Ok(())
+        Ok(sums)
     }
 }
 
