@@ -292,7 +292,7 @@ fn sizes_follow_the_content() {
         reporter: &Reporter::quiet(),
     };
     let raw = folder.path().join("disk.raw");
-    let size = pack::pack(&request, &[Output { format: Format::Raw, path: raw.clone() }]).unwrap().unwrap();
+    let size = pack::pack(&request, &[Output { format: Format::Raw, path: raw.clone() }]).unwrap().disk_size.unwrap();
     assert_eq!(std::fs::metadata(&raw).unwrap().len(), size);
     assert_clean("sgdisk", &["-v", raw.to_str().unwrap()]);
 

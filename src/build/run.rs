@@ -72,7 +72,8 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
     let need = if options.verify { need.saturating_mul(2) } else { need };
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
-    let tools = prepared.iter().map(|one| tools(one, options, &caches.store, work.path())).collect::<Result<Vec<_>>>()?;
+    let tools =
+        prepared.iter().map(|one| tools(one, options, &caches.store, work.path())).collect::<Result<Vec<_>>>()?;
     let mut folders = 0..;
     let mut new_folder = || Folder::create(&work.path().join(format!("root{}", folders.next().unwrap_or(0))));
     let mut folder = new_folder()?;

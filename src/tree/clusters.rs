@@ -152,10 +152,8 @@ impl Clusters {
             return true;
         }
         if !pack.damaged.swap(true, Ordering::Relaxed) {
-            self.reporter.warning(format!(
-                "the cache is damaged: bytes in {} have changed; it is removed",
-                pack.path.display()
-            ));
+            self.reporter
+                .warning(format!("the cache is damaged: bytes in {} have changed; it is removed", pack.path.display()));
             _ = fs::remove_file(&pack.path);
         }
         false
@@ -197,8 +195,7 @@ impl NewClusters<'_> {
             Some(bytes) => {
                 let length = bytes.len() as u64;
                 let offset = self.end.fetch_add(length, Ordering::Relaxed);
-                let kept =
-                    Kept { pack: self.number, offset, length: length as u32, digest: half_digest(bytes) };
+                let kept = Kept { pack: self.number, offset, length: length as u32, digest: half_digest(bytes) };
                 self.file.as_file().write_all_at(bytes, offset).context("writing the cache of clusters")?;
                 Fate::Packed(kept)
             }

@@ -106,8 +106,9 @@ impl Output {
             Format::Qcow2(compression) => {
                 let (disk, options) = (disk()?.0, qcow2::Options { compression, threads: None });
                 match source.clusters {
-                    Some(clusters) => qcow2::write_kept(disk, &file, &options, clusters, &progress)
-                        .map(|found| sums = Some(found)),
+                    Some(clusters) => {
+                        qcow2::write_kept(disk, &file, &options, clusters, &progress).map(|found| sums = Some(found))
+                    }
                     None => qcow2::write(disk, &file, &options, &progress),
                 }
             }

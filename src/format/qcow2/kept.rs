@@ -15,10 +15,10 @@ use super::format::CLUSTER;
 use super::tables::Tables;
 use super::write::Options;
 use crate::error::{Context, Error, Result};
+use crate::format::disk::DiskImage;
 use crate::format::disk::parallel::{Jobs, in_order};
 use crate::format::disk::sparse::is_zero;
 use crate::format::disk::sums::{Sums, while_writing};
-use crate::format::disk::DiskImage;
 use crate::tree::Digest;
 use crate::tree::clusters::{Clusters, Fate, NewClusters};
 
@@ -78,12 +78,7 @@ impl Worker {
 }
 
 /// Every piece of the file, ascending.
-fn plan(
-    disk: &DiskImage,
-    options: &Options,
-    clusters: &Clusters,
-    progress: &dyn Fn(u64),
-) -> Result<Vec<Segment>> {
+fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: &dyn Fn(u64)) -> Result<Vec<Segment>> {
     let mut tables = Tables::new(disk.size(), options.compression)?;
     let mut segments = Vec::new();
     let recipe = recipe(options)?;
@@ -169,24 +164,14 @@ fn stretches(segments: &[Segment]) -> Vec<Stretch> {
             last => {
                 // Gaps belong to what is before them.
                 last.into_iter().for_each(|last| last.end = segment.offset);
-                stretches.push(Stretch {
-                    segments: index..index + 1,
-                    offset: segment.offset,
-                    end: segment.end(),
-                });
+                stretches.push(Stretch { segments: index..index + 1, offset: segment.offset, end: segment.end() });
             }
         }
     }
     stretches
 }
 
-fn stream(
-    disk: &DiskImage,
-    file: &File,
-    options: &Options,
-    clusters: &Clusters,
-    segments: &[Segment],
-) -> Result<Sums> {
+fn stream(disk: &DiskImage, file: &File, options: &Options, clusters: &Clusters, segments: &[Segment]) -> Result<Sums> {
     let stretches = stretches(segments);
     let fill = |worker: &mut Worker, number: u64| {
         let stretch = &stretches[number as usize];
