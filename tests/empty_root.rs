@@ -9,6 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+fn program() -> PathBuf {
+    std::env::var_os("IMAGEBUILDER_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_imagebuilder").into(), PathBuf::from)
+}
+
 /// A root file system with only what the program is linked to.
 struct Empty {
     root: tempfile::TempDir,
@@ -27,7 +31,7 @@ impl Empty {
         for folder in ["proc", "sys", "dev", "tmp", "etc/ssl/certs", "lib64", "root"] {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
-        std::fs::copy(env!("CARGO_BIN_EXE_imagebuilder"), at("imagebuilder")).unwrap();
+        std::fs::copy(program(), at("imagebuilder")).unwrap();
         // This test is linked to what the program is linked to.
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let libraries = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
@@ -115,7 +119,8 @@ fn doctor_says_ready_where_there_is_nothing() {
     assert!(!text.split("To boot").next().unwrap().contains("MISSING"), "{text}");
 }
 
-/// Builds the shipped images here and in an empty root; with a warm cache in `IMAGEBUILDER_CACHE_DIR` it takes minutes.
+/// Builds the shipped images here and in an empty root; with a warm cache in `IMAGEBUILDER_CACHE_DIR` and a release
+/// build in `IMAGEBUILDER_PROGRAM` it takes minutes.
 #[test]
 #[ignore = "builds whole images twice: needs a mirror and minutes"]
 fn the_same_bytes_where_there_is_nothing() {
@@ -127,7 +132,7 @@ fn the_same_bytes_where_there_is_nothing() {
     for folder in [&cache, &here, &there] {
         std::fs::create_dir_all(folder).unwrap();
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_imagebuilder"));
+    let mut command = Command::new(program());
     command.current_dir(source).args(["build", "--config", "config", "--cache-dir"]).arg(&cache);
     let output = command.arg("--output-dir").arg(&here).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
