@@ -104,8 +104,12 @@ fn item(left: &Item, right: &Item) -> Result<Vec<Aspect>> {
     match (&left.found, &right.found) {
         (Found::File(one), Found::File(two)) => {
             note("size", one.size.to_string(), two.size.to_string());
-            if one.size == two.size {
-                out.extend(content(one, two)?);
+            // What is hidden from others on the node is not shown here either.
+            let readable = a.mode & b.mode & 0o004 != 0;
+            match if readable { line(one, two)? } else { None } {
+                Some(line) => out.push(line),
+                None if one.size == two.size => out.extend(content(one, two)?),
+                None => {}
             }
         }
         (Found::Symlink(one), Found::Symlink(two)) => {
@@ -133,6 +137,36 @@ pub fn kind(found: &Found) -> &'static str {
         Found::Fifo => "named pipe",
         Found::Socket => "socket",
     }
+}
+
+/// The first line that differs between two small texts.
+fn line(left: &FileData, right: &FileData) -> Result<Option<Aspect>> {
+    /// Larger ones are seldom written by hand.
+    const LIMIT: u64 = 256 << 10;
+    /// Longer lines are cut.
+    const SHOWN: usize = 120;
+    if left.size.max(right.size) > LIMIT {
+        return Ok(None);
+    }
+    let visible = |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
+    let (Some(left), Some(right)) = (text(left.bytes(LIMIT)?), text(right.bytes(LIMIT)?)) else { return Ok(None) };
+    let mut lines = (left.lines(), right.lines());
+    for number in 1.. {
+        let (one, two) = (lines.0.next(), lines.1.next());
+        let show = |line: Option<&str>| match line {
+            Some(line) => format!("`{}`", line.chars().take(SHOWN).map(visible).collect::<String>()),
+            None => "the end".into(),
+        };
+        match (one, two) {
+            (None, None) => return Ok(None),
+            _ if one == two => {}
+            // Two long lines that look the same say nothing.
+            _ if show(one) == show(two) => return Ok(None),
+            _ => return Ok(Some(Aspect::new(&format!("line {number}"), show(one), show(two)))),
+        }
+    }
+    Ok(None)
 }
 
 /// Two files of one size.
