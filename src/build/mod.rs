@@ -2,6 +2,7 @@
 //!
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
+pub mod cache;
 mod clock;
 pub mod decompress;
 pub mod evidence;

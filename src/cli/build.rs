@@ -81,6 +81,9 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         write_timings(file, &reporter.timings(), &total)?;
     }
     let built = built?;
+    if let Some(size) = globals.cache_size() {
+        build::cache::prune::keep_below(&options.environment.cache, size, &reporter)?;
+    }
     // As it was typed, so that the line about booting can be typed as well.
     let program = std::env::args().next().unwrap_or_else(|| "imagebuilder".into());
     let steps = match choices.timings {

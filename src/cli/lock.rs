@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::documents::Documents;
 use super::output::{self, Format};
 use super::{Globals, build, epoch};
-use crate::build::prepare;
 use crate::build::toolstree::{self, Program};
+use crate::build::{cache, prepare};
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::fetch::fetch_all;
 use crate::package::lock::diff::{self, Change, diff};
@@ -91,6 +91,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let intents = args.documents.load()?;
     let desk =
         Desk { environment: build::environment(globals, globals.cache_dir()?)?, epoch: epoch::source_date_epoch()? };
+    // Nobody takes away meanwhile what is fetched.
+    let _in_use = cache::InUse::shared(&desk.environment.cache)?;
     for intent in &intents {
         let done = match (&args.check, &args.update) {
             (true, _) => desk.check(intent, args.fresh),

@@ -6,6 +6,7 @@
 
 mod boot;
 mod build;
+mod cache;
 mod completion;
 mod diff;
 mod doctor;
@@ -61,6 +62,16 @@ pub struct Globals {
     /// Where downloads and finished steps are kept [default: $XDG_CACHE_HOME/imagebuilder or ~/.cache/imagebuilder]
     #[arg(long, global = true, value_name = "DIR", env = "IMAGEBUILDER_CACHE_DIR", help_heading = "Global options")]
     pub cache_dir: Option<PathBuf>,
+    /// A build keeps the cache below this, what was not used for longest goes first; `0` for no limit [default: 20GiB]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        env = "IMAGEBUILDER_CACHE_SIZE",
+        value_parser = cache::size,
+        help_heading = "Global options"
+    )]
+    pub cache_size: Option<u64>,
     /// Where images and the files beside them go [default: out]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub output_dir: Option<PathBuf>,
@@ -92,6 +103,7 @@ pub enum Verb {
     Diff(diff::Args),
     Rebuild(rebuild::Args),
     Verify(verify::Args),
+    Cache(cache::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -118,6 +130,11 @@ impl Globals {
             Error::new(Kind::Usage, "no place for the cache: neither XDG_CACHE_HOME nor HOME is set")
                 .hint("say where with `--cache-dir`")
         })
+    }
+
+    /// Bytes that the cache may have after a build; `None` is no limit.
+    pub fn cache_size(&self) -> Option<u64> {
+        Some(self.cache_size.unwrap_or(crate::build::cache::DEFAULT_SIZE)).filter(|size| *size > 0)
     }
 
     pub fn output_dir(&self) -> PathBuf {
@@ -168,6 +185,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Diff(args) => diff::run(args),
         Verb::Rebuild(args) => rebuild::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
+        Verb::Cache(args) => cache::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),
     }

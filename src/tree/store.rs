@@ -7,6 +7,7 @@
 //! <cache>/trees-v2/<id>.pack    the contents that this step added, end to end
 //! <cache>/trees-v2/<key>.lock   flocked while somebody makes <key>
 //! <cache>/trees-v2/damaged/     what was found damaged
+//! <cache>/in-use                flocked, shared, as long as a store is open
 //! ```
 //!
 //! A Tree refers to contents in its own pack and in the packs of the steps below it. Both files are written under
@@ -22,7 +23,7 @@ use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
@@ -49,6 +50,8 @@ pub struct Store {
     reporter: Reporter,
     /// Open for reading, by name.
     packs: Arc<Mutex<HashMap<String, Arc<PackFile>>>>,
+    /// Keeps others from making room here.
+    _in_use: Option<Arc<File>>,
 }
 
 impl Store {
@@ -59,14 +62,23 @@ impl Store {
 
     /// The same; what happens there is told to the reporter.
     pub fn open_with(cache: &Path, reporter: &Reporter) -> Result<Store> {
-        let folder = cache.join(format!("trees-v{FORMAT}"));
+        let lock = share(cache)?;
+        let store = Self::open_alone(cache, reporter)?;
+        Ok(Store { _in_use: Some(Arc::new(lock)), ..store })
+    }
+
+    /// For whoever holds the lock on [`in_use`] already.
+    pub fn open_alone(cache: &Path, reporter: &Reporter) -> Result<Store> {
+        let folder = cache.join(folder_name());
         fs::create_dir_all(&folder).with_context(|| format!("making store {}", folder.display()))?;
         for other in other_formats(cache) {
             let path = other.display();
-            reporter.note(format!("{path} was made by another version of imagebuilder: not used, and may be removed"));
+            reporter.note(format!(
+                "{path} was made by another version of imagebuilder and is not used; `imagebuilder cache prune` removes it"
+            ));
         }
         sweep::sweep(&folder)?;
-        Ok(Store { folder, reporter: reporter.clone(), packs: Arc::default() })
+        Ok(Store { folder, reporter: reporter.clone(), packs: Arc::default(), _in_use: None })
     }
 
     fn tree_path(&self, key: Digest) -> PathBuf {
@@ -86,7 +98,11 @@ impl Store {
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
         match codec::decode(&bytes, |name, length| self.open_pack(name, length)) {
-            Ok(tree) => Ok(Some(tree)),
+            Ok(tree) => {
+                // Says when it was used last. Where that fails it only seems older than it is.
+                _ = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+                Ok(Some(tree))
+            }
             Err(error) => self.absent(&path, &error.to_string()),
         }
     }
@@ -182,9 +198,48 @@ impl Store {
     }
 }
 
+/// The name of the store's folder in a cache folder.
+pub fn folder_name() -> String {
+    format!("trees-v{FORMAT}")
+}
+
+/// The file whose lock says that somebody works with a cache: shared by builds, exclusively to remove what they may use.
+pub fn in_use(cache: &Path) -> Result<File> {
+    let path = cache.join("in-use");
+    let open = || File::options().create(true).truncate(false).write(true).open(&path);
+    fs::create_dir_all(cache).and_then(|()| open()).with_context(|| format!("opening {}", path.display()))
+}
+
+/// Says that somebody works with a cache, as long as the file is open. Waits for those who remove something.
+pub fn share(cache: &Path) -> Result<File> {
+    let file = in_use(cache)?;
+    loop {
+        match flock(&file, FlockOperation::LockShared) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::INTR) => interrupt::check()?,
+            Err(error) => return Err(error).with_context(|| format!("locking {}", cache.display())),
+        }
+    }
+}
+
+/// Removes the files that makers of steps lock. Only for whoever is alone with the cache.
+pub fn remove_locks(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache.join(folder_name())).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "lock") {
+            fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of the packs that a saved Tree refers to.
+pub fn packs_of(tree: &Path) -> Vec<String> {
+    sweep::packs_of(tree)
+}
+
 /// Stores of other versions of the program.
-fn other_formats(cache: &Path) -> Vec<PathBuf> {
-    let own = format!("trees-v{FORMAT}");
+pub fn other_formats(cache: &Path) -> Vec<PathBuf> {
+    let own = folder_name();
     let entries = fs::read_dir(cache).into_iter().flatten().flatten();
     let other = |name: &str| name.starts_with("trees-v") && name != own;
     entries.filter(|entry| entry.file_name().to_str().is_some_and(other)).map(|entry| entry.path()).collect()

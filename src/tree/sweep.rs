@@ -99,7 +99,7 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 /// The packs that a saved Tree refers to; none if it cannot be read, for then nobody can load it.
-fn packs_of(path: &Path) -> Vec<String> {
+pub(super) fn packs_of(path: &Path) -> Vec<String> {
     let mut line = Vec::new();
     let read = File::open(path).and_then(|file| BufReader::new(file.take(HEADER_BYTES)).read_until(b'\n', &mut line));
     read.ok().and_then(|_| codec::packs_of(&line)).unwrap_or_default()

@@ -265,6 +265,11 @@ pub const INDEX: &str = "dists/stable/main/binary-amd64/Packages.xz";
 
 /// A package that is one: control member, empty data member, nothing compressed.
 pub fn real_deb(control: &str, stamp: i64) -> Vec<u8> {
+    deb_with(control, stamp, &[])
+}
+
+/// With files: path, mode, bytes; a link has mode 0 and its target as bytes.
+pub fn deb_with(control: &str, stamp: i64, files: &[(String, u32, Vec<u8>)]) -> Vec<u8> {
     let text = format!("{control}Maintainer: nobody\nDescription: none\n");
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -272,7 +277,36 @@ pub fn real_deb(control: &str, stamp: i64) -> Vec<u8> {
     header.set_mode(0o644);
     tar.append_data(&mut header, "./control", text.as_bytes()).unwrap();
     let control = tar.into_inner().unwrap();
-    let data = tar::Builder::new(Vec::new()).into_inner().unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut folders = std::collections::BTreeSet::from(["./".to_owned()]);
+    for (path, _, _) in files {
+        for (at, _) in path.match_indices('/') {
+            folders.insert(format!("./{}", &path[..=at]));
+        }
+    }
+    for folder in folders {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        header.set_mtime(stamp as u64);
+        tar.append_data(&mut header, folder, &[][..]).unwrap();
+    }
+    for (path, mode, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(stamp as u64);
+        if *mode == 0 {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_mode(0o777);
+            header.set_size(0);
+            tar.append_link(&mut header, format!("./{path}"), std::str::from_utf8(bytes).unwrap()).unwrap();
+        } else {
+            header.set_mode(*mode);
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, format!("./{path}"), &bytes[..]).unwrap();
+        }
+    }
+    let data = tar.into_inner().unwrap();
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in [("debian-binary", &b"2.0\n"[..]), ("control.tar", &control), ("data.tar", &data)] {
         let head = format!("{name:<16}{stamp:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 100644, content.len());
