@@ -52,7 +52,7 @@ pub fn verify(cache: &Path, reporter: &Reporter) -> Result<Vec<String>> {
 /// Loads every step and reads all its contents.
 fn steps(cache: &Path, items: &[Item], damaged: &mut Vec<String>, reporter: &Reporter) -> Result<()> {
     let store = Store::open_alone(cache, reporter)?;
-    let mut buffer = vec![0; 1];
+    let mut buffer = [0; 1];
     for item in items.iter().filter(|item| item.area == Area::Steps) {
         let name = item.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let Some(key) = Digest::from_hex(&name) else { continue };
