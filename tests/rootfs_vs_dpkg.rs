@@ -186,6 +186,7 @@ fn the_same_packages_give_the_same_root() {
         sandbox: &sandbox,
         folder: &mut folder,
         scratch: scratch.path(),
+        plain: false,
         reporter: &reporter,
     };
     let ours = rootfs::build(&layers, &mut workshop).unwrap();

@@ -47,7 +47,7 @@ fn work(folder: &Path, round: u64) {
     let mut below: Option<Tree> = None;
     for step in 0..STEPS {
         let made = store.load(key(step)).unwrap().unwrap_or_else(|| {
-            let mut writer = store.writer(key(step)).unwrap();
+            let writer = store.writer(key(step)).unwrap();
             if let Some(tree) = store.load(key(step)).unwrap() {
                 return tree;
             }

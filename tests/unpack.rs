@@ -12,6 +12,7 @@ use std::process::Command;
 use imagebuilder::package::binary::Binary;
 use imagebuilder::package::database::Database;
 use imagebuilder::package::root::Root;
+use imagebuilder::package::stage::Stage;
 use imagebuilder::package::unpack::{Conffiles, Unpacker};
 use tar::{Builder, EntryType, Header};
 
@@ -123,11 +124,16 @@ fn target(folder: &Path, name: &str) -> PathBuf {
 fn unpack(root: &Path, debs: &[PathBuf], conffiles: Conffiles) -> imagebuilder::error::Result<()> {
     let root = Root::open(root)?;
     let mut database = Database::load(&root)?;
+    let aside = tempfile::tempdir_in(root.path().parent().unwrap()).unwrap();
+    let stage = Stage::new(&aside.path().join("stage"), 12)?;
     for deb in debs {
         let binary = Binary::open(deb)?;
-        let data = binary.deb.data()?;
-        Unpacker::new(&root, &mut database, conffiles)?.unpack(&binary, &data)?;
+        // One file in memory, the others in the folder.
+        let staged = stage.prepare(&binary, None)?;
+        Unpacker::new(&root, &mut database, conffiles)?.unpack(&binary, staged)?;
     }
+    let left = std::fs::read_dir(aside.path().join("stage")).unwrap().count();
+    assert_eq!(left, 0, "files are left where they were prepared");
     database.save(&root)
 }
 

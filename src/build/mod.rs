@@ -4,7 +4,7 @@
 
 pub mod cache;
 mod clock;
-pub mod decompress;
+mod crew;
 pub mod evidence;
 pub mod initramfs;
 pub mod pack;

@@ -1,17 +1,19 @@
 //! Packages to a root file system, layer by layer.
 //!
 //! Owns: [`build`]. Each layer is installed on top of the one below and kept in the store under the digest of what
-//! went into it. Packages are decompressed side by side and written in a fixed order, so the result does not depend
+//! went into it. Packages are decompressed side by side ([`Crew`]), those of the next layer while scripts of this one
+//! run, and put in place in a fixed order, so the result does not depend
 //! on the number of cores. Times of what scripts write are put right here; what else changes from run to run (logs, seeds,
 //! caches) is the seal step's.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::Scope;
 
 use rayon::prelude::*;
 
-use super::decompress;
+use super::crew::{Crew, Work};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::package::binary::Binary;
@@ -20,6 +22,7 @@ use crate::package::deb822::stanzas;
 use crate::package::dpkg::Scripts;
 use crate::package::lock::{LockedLayer, LockedPackage, build_time};
 use crate::package::root::Root;
+use crate::package::stage::Stage;
 use crate::package::unpack::{Conffiles, Unpacker};
 use crate::package::waves;
 use crate::report::{Reporter, Step, Unit};
@@ -30,6 +33,9 @@ use crate::tree::{Digest, Mtime, Origin, Tree, TreePath};
 
 /// Origin of what no package ships: maintainer scripts made it.
 pub const SCRIPT_ORIGIN: &str = "script";
+
+/// How many bytes of files wait in memory to be unpacked, where the target lies on a disk.
+const STAGE_MEMORY: u64 = 160 << 20;
 
 /// One layer: its packages, and their files in the same order.
 pub struct Layer<'a> {
@@ -48,22 +54,64 @@ pub struct Workshop<'a> {
     pub folder: &'a mut Folder,
     /// A folder of the host for small files.
     pub scratch: &'a Path,
+    /// Leave all the work to the distribution's scripts. The result is the same.
+    pub plain: bool,
     pub reporter: &'a Reporter,
 }
 
 /// Builds all layers, bottom to top, and gives the topmost.
 pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
     layers.iter().try_for_each(check_order)?;
-    let (mut tree, known) = highest(layers, workshop)?;
+    let (tree, known) = highest(layers, workshop)?;
+    if known == layers.len() {
+        return Ok(tree);
+    }
+    // Files in memory first and then once more in a target that is in memory would be there twice.
+    let memory = if is_in_memory(workshop.folder.path())? { 0 } else { STAGE_MEMORY };
+    let stage = Stage::new(&workshop.folder.path().with_extension("stage"), memory)?;
+    std::thread::scope(|scope| build_above(tree, known, layers, workshop, &stage, scope))
+}
+
+fn is_in_memory(path: &Path) -> Result<bool> {
+    let stat = rustix::fs::statfs(path).with_context(|| format!("looking at {}", path.display()))?;
+    // TMPFS_MAGIC of linux/magic.h.
+    Ok(stat.f_type == 0x0102_1994)
+}
+
+/// All layers but the lowest `known`, which `tree` holds.
+fn build_above<'scope, 'a: 'scope>(
+    mut tree: Tree,
+    known: usize,
+    layers: &[Layer<'_>],
+    workshop: &mut Workshop<'_>,
+    stage: &'a Stage,
+    scope: &'scope Scope<'scope, 'a>,
+) -> Result<Tree> {
     let mut epoch = 0;
-    for (index, layer) in layers.iter().enumerate().filter(|_| known < layers.len()) {
+    let mut ready: Option<Crew<'scope, 'a>> = None;
+    for (index, layer) in layers.iter().enumerate() {
         for deb in layer.debs {
             epoch = epoch.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
         }
-        if index >= known {
-            let context = || format!("building layer {}", layer.locked.layer.name());
-            tree = make(layer, layer.key, &tree, epoch, workshop).with_context(context)?;
+        if index < known {
+            continue;
         }
+        let context = || format!("building layer {}", layer.locked.layer.name());
+        let crew = match ready.take() {
+            Some(crew) => Some(crew),
+            None => crew_for(layer, workshop, stage, scope, false).with_context(context)?,
+        };
+        let Some(crew) = crew else {
+            // Another process has made it while we waited.
+            let made = workshop.store.load(layer.key)?;
+            tree = made.ok_or_else(|| Error::build("it is gone from the cache")).with_context(context)?;
+            continue;
+        };
+        // While scripts of this layer run, the next one's packages are decompressed.
+        if let Some(next) = layers.get(index + 1) {
+            ready = crew_for(next, workshop, stage, scope, true)?;
+        }
+        tree = make(layer, crew, &tree, epoch, workshop).with_context(context)?;
     }
     Ok(tree)
 }
@@ -79,6 +127,24 @@ fn highest(layers: &[Layer<'_>], workshop: &Workshop<'_>) -> Result<(Tree, usize
     Ok((Tree::new(), 0))
 }
 
+/// Starts to prepare a layer's packages; nothing if another process has made the layer by now.
+fn crew_for<'scope, 'a: 'scope>(
+    layer: &Layer<'_>,
+    workshop: &Workshop<'_>,
+    stage: &'a Stage,
+    scope: &'scope Scope<'scope, 'a>,
+    ahead: bool,
+) -> Result<Option<Crew<'scope, 'a>>> {
+    let pack = Arc::new(workshop.store.writer(layer.key)?);
+    if workshop.store.load(layer.key)?.is_some() {
+        return Ok(None);
+    }
+    let packages = Arc::new(open_packages(layer)?);
+    let order = waves::likely(&packages);
+    let title = format!("decompress {}", layer.locked.layer.name());
+    Ok(Some(Crew::start(scope, Work { packages, order, stage, pack }, ahead, title, workshop.reporter)))
+}
+
 fn check_order(layer: &Layer<'_>) -> Result<()> {
     if layer.debs.len() == layer.locked.packages.len() {
         return Ok(());
@@ -86,31 +152,29 @@ fn check_order(layer: &Layer<'_>) -> Result<()> {
     Err(Error::build(format!("{} package files for {} packages", layer.debs.len(), layer.locked.packages.len())))
 }
 
-fn make(layer: &Layer<'_>, key: Digest, below: &Tree, epoch: i64, workshop: &mut Workshop<'_>) -> Result<Tree> {
-    let mut pack = workshop.store.writer(key)?;
-    if let Some(tree) = workshop.store.load(key)? {
-        // Another process has made it while we waited.
-        return Ok(tree);
-    }
-    pack.known(below);
+fn make(
+    layer: &Layer<'_>,
+    crew: Crew<'_, '_>,
+    below: &Tree,
+    epoch: i64,
+    workshop: &mut Workshop<'_>,
+) -> Result<Tree> {
     let name = layer.locked.layer.name();
     workshop.folder.show(below).context("preparing the layer below")?;
     let root = Root::open(workshop.folder.path())?;
     if below.len() == 1 {
         merged_usr(&root)?;
     }
-    let packages = open_packages(layer)?;
     let mut database = Database::load(&root)?;
-    let packages = only_new(packages, &database)?;
-    let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch)?;
-    let waves = waves::plan(&packages, &database)?;
+    let new = only_new(crew.packages(), &database)?;
+    let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch, workshop.plain)?;
+    let waves = waves::plan(crew.packages(), &new, &database)?;
     for (number, wave) in waves.iter().enumerate() {
         let which = if waves.len() == 1 { String::new() } else { format!(", wave {}", number + 1) };
         let title = format!("unpack {name}{which}");
         let unpacking = workshop.reporter.step_of(title, wave.len() as u64, Unit::Items);
         let first = below.len() == 1 && number == 0;
-        let wave: Vec<&Binary> = wave.iter().map(|at| &packages[*at]).collect();
-        unpack(&wave, first, &root, &mut database, &scripts, &unpacking, workshop.folder)?;
+        unpack(&crew, wave, first, &root, &mut database, &scripts, &unpacking, workshop.folder)?;
         unpacking.finish(format!("{} packages", wave.len()));
         let title = format!("configure {name}{which}");
         let configuring = workshop.reporter.step_of(title, wave.len() as u64, Unit::Items);
@@ -121,6 +185,8 @@ fn make(layer: &Layer<'_>, key: Digest, below: &Tree, epoch: i64, workshop: &mut
     extended_states(&root, layer.locked)?;
     finished(&database, &scripts, &root)?;
     let step = workshop.reporter.step(format!("store {name}"));
+    let pack = crew.finish()?;
+    pack.known(below);
     let origins = Origins::new(&database);
     let tree = workshop.folder.scan(&pack, &|path| origins.of(path))?;
     let mut tree = attribute(tree, &origins)?;
@@ -161,12 +227,12 @@ fn open_packages(layer: &Layer<'_>) -> Result<Vec<Binary>> {
         .collect()
 }
 
-/// What a lower layer has stays; another version of it is an error.
-fn only_new(packages: Vec<Binary>, database: &Database) -> Result<Vec<Binary>> {
+/// What a lower layer has stays; another version of it is an error. The positions of what is left.
+fn only_new(packages: &[Binary], database: &Database) -> Result<Vec<usize>> {
     let mut new = Vec::new();
-    for binary in packages {
+    for (at, binary) in packages.iter().enumerate() {
         match database.find(&binary.name) {
-            None => new.push(binary),
+            None => new.push(at),
             Some(known) if known.version == binary.version && known.architecture == binary.architecture => {}
             Some(known) => {
                 return Err(Error::build(format!(
@@ -192,8 +258,10 @@ fn merged_usr(root: &Root) -> Result<()> {
 }
 
 /// Unpacks one wave. In the very first one, scripts can run only when everything is there.
+#[allow(clippy::too_many_arguments)]
 fn unpack(
-    wave: &[&Binary],
+    crew: &Crew<'_, '_>,
+    wave: &[usize],
     first: bool,
     root: &Root,
     database: &mut Database,
@@ -201,12 +269,13 @@ fn unpack(
     step: &Step,
     folder: &mut Folder,
 ) -> Result<()> {
+    let binaries: Vec<&Binary> = wave.iter().map(|at| &crew.packages()[*at]).collect();
     // The dpkg that is there, or the one that comes with this wave.
     let known = database.find("dpkg").map(|known| known.version.clone());
-    let coming = || wave.iter().find(|binary| binary.name == "dpkg").map(|binary| binary.version.clone());
+    let coming = || binaries.iter().find(|binary| binary.name == "dpkg").map(|binary| binary.version.clone());
     let dpkg = known.or_else(coming).unwrap_or_default();
     if !first {
-        for binary in wave {
+        for binary in &binaries {
             scripts.preinst(root, binary, &dpkg)?;
         }
         // Scripts may have made diversions, overrides and users.
@@ -215,17 +284,21 @@ fn unpack(
     }
     let conffiles = if first { Conffiles::InPlace } else { Conffiles::Beside };
     let mut unpacker = Unpacker::new(root, database, conffiles)?;
-    decompress::in_order(wave, |binary, data| {
-        unpacker.unpack(binary, data)?;
+    for (at, binary) in wave.iter().zip(&binaries) {
+        let staged = crew.take(*at)?;
+        step.bytes(staged.size);
+        unpacker.unpack(binary, staged)?;
         step.advance(1);
-        Ok(())
-    })?;
+    }
+    for (stat, content) in std::mem::take(&mut unpacker.files) {
+        folder.record_file(&stat, content);
+    }
     for (path, entry) in std::mem::take(&mut unpacker.devices) {
         folder.record_device(path, entry);
     }
     database.save(root)?;
     if first {
-        for binary in wave {
+        for binary in &binaries {
             scripts.preinst(root, binary, &dpkg)?;
         }
     }

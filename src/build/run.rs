@@ -172,7 +172,8 @@ fn root_file_system(
         layers.push(rootfs::Layer { key, locked, debs: own });
     }
     let reporter = &options.environment.reporter;
-    let mut workshop = rootfs::Workshop { store, sandbox: options.sandbox, folder, scratch: work, reporter };
+    let plain = options.plain_scripts;
+    let mut workshop = rootfs::Workshop { store, sandbox: options.sandbox, folder, scratch: work, plain, reporter };
     rootfs::build(&layers, &mut workshop)
 }
 

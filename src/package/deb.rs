@@ -1,7 +1,7 @@
 //! The container of a binary package: an `ar` archive with a control and a data member (deb(5)).
 //!
-//! Owns: [`Deb`]. Both members are read into memory, decompressed and bounded; what is in them is up to
-//! [`super::tar`].
+//! Owns: [`Deb`]. The control member is read into memory, the data member comes as a stream; both are bounded. What is
+//! in them is up to [`super::tar`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,9 +9,8 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{tar, tar::Kind};
+use super::tar::{Archive, Kind};
 use crate::error::{Context, Error, Result};
-use crate::interrupt;
 
 const MAGIC: &[u8] = b"!<arch>\n";
 const HEADER: u64 = 60;
@@ -61,17 +60,19 @@ impl Deb {
     /// The files of the control member, by name.
     pub fn control(&self) -> Result<BTreeMap<String, ControlFile>> {
         let context = || format!("reading control member of {}", self.path.display());
-        let bytes = self.read(self.control, CONTROL_BYTES).with_context(context)?;
+        let mut archive = Archive::new(self.read(self.control, CONTROL_BYTES).with_context(context)?);
         let mut files = BTreeMap::new();
-        for entry in tar::entries(&bytes) {
-            let entry = entry.with_context(context)?;
-            let Kind::File(bytes) = entry.kind else { continue };
+        while let Some(entry) = archive.next_entry().with_context(context)? {
+            let Kind::File(_) = entry.kind else { continue };
             let name = entry.name.strip_prefix(b"./").unwrap_or(&entry.name);
             let name = std::str::from_utf8(name).ok().filter(|name| is_control_name(name));
             let name =
                 name.ok_or_else(|| Error::build("a control file has an impossible name")).with_context(context)?;
-            files.insert(name.to_string(), ControlFile { bytes: bytes.to_vec(), mode: entry.mode });
+            let mut bytes = Vec::new();
+            archive.file().read_to_end(&mut bytes).with_context(context)?;
+            files.insert(name.to_string(), ControlFile { bytes, mode: entry.mode });
         }
+        archive.finish().with_context(context)?;
         Ok(files)
     }
 
@@ -80,31 +81,39 @@ impl Deb {
         self.data.size
     }
 
-    /// The data member, decompressed, for [`tar::entries`].
-    pub fn data(&self) -> Result<Vec<u8>> {
+    /// The data member, decompressed, for [`super::tar::Archive`].
+    pub fn data(&self) -> Result<impl Read + '_> {
         self.read(self.data, DATA_BYTES).with_context(|| format!("reading data member of {}", self.path.display()))
     }
 
-    fn read(&self, member: Member, limit: u64) -> Result<Vec<u8>> {
+    fn read(&self, member: Member, limit: u64) -> Result<Limited<'_>> {
         let raw = std::io::BufReader::with_capacity(1 << 18, Section { file: &self.file, member, position: 0 });
-        let mut reader: Box<dyn Read + '_> = match member.compression {
+        let reader: Box<dyn Read + '_> = match member.compression {
             Compression::None => Box::new(raw),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
             Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new(raw)),
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).context("starting zstd")?),
         };
-        let mut bytes = Vec::new();
-        loop {
-            interrupt::check()?;
-            // In slices, so that an interrupt is noticed and the limit holds.
-            let read = (&mut reader).take(16 << 20).read_to_end(&mut bytes).context("decompressing")?;
-            if bytes.len() as u64 > limit {
-                return Err(Error::build(format!("more than {} MiB when decompressed", limit >> 20)));
-            }
-            if read == 0 {
-                return Ok(bytes);
-            }
+        // Headers are read in small pieces.
+        Ok(Limited { reader: std::io::BufReader::with_capacity(1 << 17, reader), limit, left: limit })
+    }
+}
+
+/// A decompressor that gives an error beyond its limit.
+struct Limited<'a> {
+    reader: std::io::BufReader<Box<dyn Read + 'a>>,
+    limit: u64,
+    left: u64,
+}
+
+impl Read for Limited<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        match self.left.checked_sub(read as u64) {
+            Some(left) => self.left = left,
+            None => return Err(std::io::Error::other(format!("more than {} MiB when decompressed", self.limit >> 20))),
         }
+        Ok(read)
     }
 }
 
@@ -223,7 +232,9 @@ mod tests {
             let (control, data) = (format!("control.tar{suffix}"), format!("data.tar{suffix}"));
             let file = archive(&[("debian-binary", b"2.0\n"), ("_new", b"x"), (&control, bytes), (&data, bytes)]);
             let deb = Deb::open(file.path()).unwrap();
-            assert_eq!(deb.data().unwrap(), tar, "{suffix}");
+            let mut data = Vec::new();
+            deb.data().unwrap().read_to_end(&mut data).unwrap();
+            assert_eq!(data, tar, "{suffix}");
             assert!(deb.control().unwrap().is_empty());
         }
     }
@@ -240,6 +251,7 @@ mod tests {
         assert!(Deb::open(cut.path()).unwrap_err().to_string().contains("cut off"));
         let bad = archive(&[("debian-binary", b"2.0\n"), ("control.tar.xz", b"junk"), ("data.tar.gz", b"junk")]);
         let deb = Deb::open(bad.path()).unwrap();
-        assert!(deb.control().is_err() && deb.data().is_err());
+        assert!(deb.control().is_err());
+        assert!(deb.data().unwrap().read_to_end(&mut Vec::new()).is_err());
     }
 }

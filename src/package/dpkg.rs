@@ -1,12 +1,13 @@
 //! Running maintainer scripts: preinst scripts directly, everything after unpacking through the target's own dpkg.
 //!
-//! Owns: [`Scripts`]. All of it runs in the sandbox. `update-initramfs` is laid over with a program that does nothing:
+//! Owns: [`Scripts`]. Programs that scripts call often are made quick meanwhile ([`helpers`](super::helpers)). All of it runs in the sandbox. `update-initramfs` is laid over with a program that does nothing:
 //! the initramfs is made once, by a step of its own.
 
 use std::path::{Path, PathBuf};
 
 use super::binary::Binary;
 use super::database;
+use super::helpers::Helpers;
 use super::root::Root;
 use crate::error::{Context, Error, Result};
 use crate::report::Step;
@@ -23,17 +24,20 @@ pub struct Scripts<'a> {
     epoch: i64,
     /// A program that does nothing, on the host.
     nothing: PathBuf,
+    scratch: PathBuf,
+    /// Without native helpers.
+    plain: bool,
 }
 
 impl<'a> Scripts<'a> {
-    /// `scratch` is a folder of the host for the time of the run.
-    pub fn new(sandbox: &'a dyn Sandbox, epoch: i64, scratch: &Path) -> Result<Self> {
+    /// `scratch` is a folder of the host for the time of the run; `plain` does without native helpers.
+    pub fn new(sandbox: &'a dyn Sandbox, epoch: i64, scratch: &Path, plain: bool) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt;
         let nothing = scratch.join("nothing");
         let making = || format!("making {}", nothing.display());
         std::fs::write(&nothing, "#!/bin/sh\nexit 0\n").with_context(making)?;
         std::fs::set_permissions(&nothing, std::fs::Permissions::from_mode(0o755)).with_context(making)?;
-        Ok(Scripts { sandbox, epoch, nothing })
+        Ok(Scripts { sandbox, epoch, nothing, scratch: scratch.to_path_buf(), plain })
     }
 
     fn job(&self, root: &Root, argv: &[&str]) -> Result<Job> {
@@ -81,9 +85,20 @@ impl<'a> Scripts<'a> {
 
     /// Configures everything that is unpacked and processes triggers; `step` advances once per package.
     pub fn configure(&self, root: &Root, step: &Step) -> Result<()> {
-        let job = self.job(root, &["dpkg", "--force-unsafe-io", "--configure", "-a"])?;
+        std::thread::scope(|scope| {
+            let mut job = self.job(root, &["dpkg", "--force-unsafe-io", "--configure", "-a"])?;
+            let helpers = match self.plain {
+                true => None,
+                false => Some(Helpers::start(scope, self.sandbox, root, &self.scratch, &mut job)?),
+            };
+            self.run_dpkg(root, &job, step)?;
+            helpers.map_or(Ok(()), Helpers::finish)
+        })
+    }
+
+    fn run_dpkg(&self, root: &Root, job: &Job, step: &Step) -> Result<()> {
         let mut culprits: Vec<String> = Vec::new();
-        let finished = self.sandbox.run(root.path(), &job, &mut |line| {
+        let finished = self.sandbox.run(root.path(), job, &mut |line| {
             tracing::debug!("{line}");
             if line.starts_with("Setting up ") {
                 step.advance(1);

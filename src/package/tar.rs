@@ -1,12 +1,12 @@
-//! Members of a tar archive that lies in memory, as `dpkg-deb` writes them: v7, ustar and GNU headers.
+//! Members of a tar archive as a stream, as `dpkg-deb` writes them: v7, ustar and GNU headers.
 //!
-//! Owns: [`entries`] and [`Entry`]. Follows tar(5) of libarchive and deb(5): long names of GNU type `L` and `K`; pax
-//! headers are refused, as dpkg refuses them. Nothing is copied but joined names; all numbers are checked, a member
-//! that claims more bytes than there are is an error.
+//! Owns: [`Archive`] and [`Entry`]. Follows tar(5) of libarchive and deb(5): long names of GNU type `L` and `K`; pax
+//! headers are refused, as dpkg refuses them. The bytes of files are never in memory as a whole; all numbers are checked,
+//! a member that claims more bytes than there are is an error.
 
-use std::borrow::Cow;
+use std::io::Read;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 const BLOCK: usize = 512;
 /// Longer names do not fit into `PATH_MAX`.
@@ -14,59 +14,77 @@ const NAME_BYTES: usize = 4096;
 
 /// What a member is. Link targets are as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind<'a> {
-    File(&'a [u8]),
+pub enum Kind {
+    /// So many bytes, to be read from [`Archive::file`].
+    File(u64),
     Directory,
-    Symlink(Cow<'a, [u8]>),
-    HardLink(Cow<'a, [u8]>),
-    CharDevice { major: u32, minor: u32 },
-    BlockDevice { major: u32, minor: u32 },
+    Symlink(Vec<u8>),
+    HardLink(Vec<u8>),
+    CharDevice {
+        major: u32,
+        minor: u32,
+    },
+    BlockDevice {
+        major: u32,
+        minor: u32,
+    },
     Fifo,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct Entry {
     /// As written: `./usr/bin/`.
-    pub name: Cow<'a, [u8]>,
-    pub kind: Kind<'a>,
+    pub name: Vec<u8>,
+    pub kind: Kind,
     pub mode: u16,
     pub uid: u32,
     pub gid: u32,
     /// Empty if the archive holds numbers only.
-    pub user: &'a [u8],
-    pub group: &'a [u8],
+    pub user: Vec<u8>,
+    pub group: Vec<u8>,
     pub mtime: i64,
 }
 
-/// All members in order. Ends after the first error.
-pub fn entries(archive: &[u8]) -> Entries<'_> {
-    Entries { rest: archive, failed: false }
-}
-
-pub struct Entries<'a> {
-    rest: &'a [u8],
-    failed: bool,
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = Result<Entry<'a>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.read().transpose();
-        self.failed = matches!(next, Some(Err(_)));
-        next
-    }
+pub struct Archive<R> {
+    reader: R,
+    /// Of the file that was named last: bytes not read yet, and the padding after them.
+    left: u64,
+    padding: u64,
 }
 
 fn broken(what: &str) -> Error {
     Error::build(format!("the tar archive is broken: {what}"))
 }
 
-impl<'a> Entries<'a> {
-    fn read(&mut self) -> Result<Option<Entry<'a>>> {
+/// The bytes of one file.
+pub struct Bytes<'a, R> {
+    archive: &'a mut Archive<R>,
+}
+
+impl<R: Read> Read for Bytes<'_, R> {
+    /// Where the archive ends too soon, that is an error of its own kind, so that it is not taken for the end of the file.
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = self.archive.left.min(buffer.len() as u64) as usize;
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.archive.reader.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        self.archive.left -= read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: Read> Archive<R> {
+    pub fn new(reader: R) -> Self {
+        Archive { reader, left: 0, padding: 0 }
+    }
+
+    /// The next member; what was not read of the one before is passed over. After an error there is nothing to be had.
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
+        self.skip()?;
         let (mut long_name, mut long_link) = (None, None);
         loop {
             let Some(header) = self.header()? else {
@@ -80,17 +98,42 @@ impl<'a> Entries<'a> {
             match header[156] {
                 b'L' => long_name = Some(self.long(size)?),
                 b'K' => long_link = Some(self.long(size)?),
-                kind => return self.entry(header, kind, size, long_name, long_link).map(Some),
+                kind => return self.entry(&header, kind, size, long_name, long_link).map(Some),
             }
         }
     }
 
+    /// The bytes of the file that [`Archive::next_entry`] has just named.
+    pub fn file(&mut self) -> Bytes<'_, R> {
+        Bytes { archive: self }
+    }
+
+    /// Reads what follows the last member, so that a decompressor compares its sums.
+    pub fn finish(mut self) -> Result<()> {
+        std::io::copy(&mut self.reader, &mut std::io::sink()).map(drop).context("reading the end of the archive")
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        let rest = self.left.saturating_add(self.padding);
+        (self.left, self.padding) = (0, 0);
+        let mut limited = (&mut self.reader).take(rest);
+        let passed = std::io::copy(&mut limited, &mut std::io::sink()).context("reading the archive")?;
+        if passed == rest { Ok(()) } else { Err(broken("it ends early")) }
+    }
+
     /// The next header block with a right checksum; `None` at the end of the archive.
-    fn header(&mut self) -> Result<Option<&'a [u8]>> {
-        if self.rest.is_empty() {
-            return Ok(None);
+    fn header(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        let mut header = [0; BLOCK];
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.reader.read(&mut header[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(broken("it ends early")),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("reading the archive"),
+            }
         }
-        let header = self.take(BLOCK)?;
         if header.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
@@ -102,49 +145,47 @@ impl<'a> Entries<'a> {
         Ok(Some(header))
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or_else(|| broken("it ends early"))?;
-        self.rest = rest;
-        Ok(head)
-    }
-
-    /// A member's bytes, and the padding after them.
-    fn bytes(&mut self, size: u64) -> Result<&'a [u8]> {
-        let size = usize::try_from(size).map_err(|_| broken("a member is too large"))?;
-        let bytes = self.take(size)?;
-        self.take(size.next_multiple_of(BLOCK) - size)?;
-        Ok(bytes)
-    }
-
-    fn long(&mut self, size: u64) -> Result<&'a [u8]> {
+    fn long(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > NAME_BYTES as u64 {
             return Err(broken("a name is too long"));
         }
-        Ok(until_nul(self.bytes(size)?))
+        self.announce(size);
+        let mut bytes = Vec::with_capacity(size as usize);
+        self.file().read_to_end(&mut bytes).map_err(|_| broken("it ends early"))?;
+        self.skip()?;
+        Ok(until_nul(&bytes).to_vec())
+    }
+
+    /// This many bytes follow, and their padding.
+    fn announce(&mut self, size: u64) {
+        (self.left, self.padding) = (size, (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64);
     }
 
     fn entry(
         &mut self,
-        header: &'a [u8],
+        header: &[u8; BLOCK],
         kind: u8,
         size: u64,
-        long_name: Option<&'a [u8]>,
-        long_link: Option<&'a [u8]>,
-    ) -> Result<Entry<'a>> {
+        long_name: Option<Vec<u8>>,
+        long_link: Option<Vec<u8>>,
+    ) -> Result<Entry> {
         let ustar = header[257..].starts_with(b"ustar");
         let name = match long_name {
-            Some(name) => Cow::Borrowed(name),
+            Some(name) => name,
             // Only POSIX ustar has a prefix; GNU keeps times there.
             None if &header[257..263] == b"ustar\0" && header[345] != 0 => {
-                Cow::Owned([until_nul(&header[345..500]), b"/", until_nul(&header[..100])].concat())
+                [until_nul(&header[345..500]), b"/", until_nul(&header[..100])].concat()
             }
-            None => Cow::Borrowed(until_nul(&header[..100])),
+            None => until_nul(&header[..100]).to_vec(),
         };
-        let link = Cow::Borrowed(long_link.unwrap_or_else(|| until_nul(&header[157..257])));
+        let link = long_link.unwrap_or_else(|| until_nul(&header[157..257]).to_vec());
         let device = || -> Result<(u32, u32)> { Ok((small(&header[329..337])?, small(&header[337..345])?)) };
         let kind = match kind {
             b'0' | 0 | b'7' if name.ends_with(b"/") => Kind::Directory,
-            b'0' | 0 | b'7' => Kind::File(self.bytes(size)?),
+            b'0' | 0 | b'7' => {
+                self.announce(size);
+                Kind::File(size)
+            }
             b'1' => Kind::HardLink(link),
             b'2' => Kind::Symlink(link),
             b'3' => device().map(|(major, minor)| Kind::CharDevice { major, minor })?,
@@ -153,7 +194,7 @@ impl<'a> Entries<'a> {
             b'6' => Kind::Fifo,
             other => return Err(broken(&format!("members of type `{}` are not known", other.escape_ascii()))),
         };
-        let text = |range: std::ops::Range<usize>| if ustar { until_nul(&header[range]) } else { &[] };
+        let text = |range: std::ops::Range<usize>| if ustar { until_nul(&header[range]).to_vec() } else { Vec::new() };
         Ok(Entry {
             name,
             kind,
@@ -222,6 +263,19 @@ mod tests {
         out
     }
 
+    /// All members, and the bytes of all files.
+    fn read(archive: &[u8], read_bytes: bool) -> Result<(Vec<Entry>, Vec<u8>)> {
+        let (mut archive, mut all, mut bytes) = (Archive::new(archive), Vec::new(), Vec::new());
+        while let Some(entry) = archive.next_entry()? {
+            all.push(entry);
+            if read_bytes {
+                archive.file().read_to_end(&mut bytes).context("reading a file")?;
+            }
+        }
+        archive.finish()?;
+        Ok((all, bytes))
+    }
+
     #[test]
     fn members_and_long_names() {
         let long = [&b"./"[..], &[b'x'; 300]].concat();
@@ -236,17 +290,20 @@ mod tests {
             vec![1; 100],
         ]
         .concat();
-        let all: Vec<_> = entries(&archive).collect::<Result<_>>().unwrap();
-        assert_eq!(all.len(), 3);
-        assert_eq!((all[0].name.as_ref(), &all[0].kind, all[0].mode), (&b"./"[..], &Kind::Directory, 0o4755));
-        assert_eq!((all[1].name.as_ref(), &all[1].kind), (&long[..], &Kind::File(b"abc")));
-        assert_eq!((all[1].gid, all[1].mtime, all[1].user), (7, 10, &b"root"[..]));
-        assert_eq!(all[2].kind, Kind::Symlink(Cow::Borrowed(b"")));
+        for read_bytes in [true, false] {
+            let (all, bytes) = read(&archive, read_bytes).unwrap();
+            assert_eq!(all.len(), 3);
+            assert_eq!((&all[0].name[..], &all[0].kind, all[0].mode), (&b"./"[..], &Kind::Directory, 0o4755));
+            assert_eq!((&all[1].name[..], &all[1].kind), (&long[..], &Kind::File(3)));
+            assert_eq!((all[1].gid, all[1].mtime, &all[1].user[..]), (7, 10, &b"root"[..]));
+            assert_eq!(all[2].kind, Kind::Symlink(Vec::new()));
+            assert_eq!(bytes, if read_bytes { &b"abc"[..] } else { b"" });
+        }
     }
 
     #[test]
     fn broken_archives_are_errors() {
-        let fails = |archive: &[u8]| entries(archive).find_map(Result::err).expect("an error").to_string();
+        let fails = |archive: &[u8]| read(archive, false).unwrap_err().to_string();
         assert!(fails(&header(b"x", b'0', 10)).contains("ends early"));
         assert!(fails(&header(b"x", b'0', 0)[..300]).contains("ends early"));
         assert!(fails(&header(b"x", b'L', 1 << 30)).contains("too long"));
@@ -257,7 +314,7 @@ mod tests {
         let mut huge = header(b"x", b'0', 0);
         huge[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
         sum(&mut huge);
-        assert!(entries(&huge).next().unwrap().is_err());
+        assert!(read(&huge, false).is_err() && read(&huge, true).is_err());
         let mut negative = header(b"x", b'0', 0);
         negative[124..136].fill(0xff);
         sum(&mut negative);

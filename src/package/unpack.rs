@@ -10,16 +10,16 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use md5::{Digest as _, Md5};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
 
 use super::binary::Binary;
 use super::database::{self, Database};
 use super::root::{Root, name};
-use super::tar::{self, Kind};
+use super::stage::{Body, Place, Staged};
+use super::tar::{Entry as Member, Kind};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
-use crate::tree::{Entry, Kind as TreeKind, Meta, Mtime, TreePath};
+use crate::tree::{Content, Entry, Kind as TreeKind, Meta, Mtime, TreePath};
 
 /// How configuration files are put in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Unpacker<'a> {
     groups: BTreeMap<Vec<u8>, u32>,
     /// Device nodes that could not be made.
     pub devices: Vec<(TreePath, Entry)>,
+    /// Files as they were when they were put in place, with what the store has of them.
+    pub files: Vec<(Stat, Content)>,
 }
 
 /// What is being unpacked.
@@ -54,15 +56,15 @@ impl<'a> Unpacker<'a> {
     pub fn new(root: &'a Root, database: &'a mut Database, conffiles: Conffiles) -> Result<Self> {
         let users = ids(&root.read(&TreePath::literal("etc/passwd"))?.unwrap_or_default());
         let groups = ids(&root.read(&TreePath::literal("etc/group"))?.unwrap_or_default());
-        Ok(Unpacker { root, database, conffiles, users, groups, devices: Vec::new() })
+        Ok(Unpacker { root, database, conffiles, users, groups, devices: Vec::new(), files: Vec::new() })
     }
 
-    /// Unpacks one package: `data` is its decompressed data member.
-    pub fn unpack(&mut self, binary: &Binary, data: &[u8]) -> Result<()> {
-        self.unpack_inner(binary, data).with_context(|| format!("unpacking package `{}`", binary.name))
+    /// Unpacks one package, prepared before.
+    pub fn unpack(&mut self, binary: &Binary, staged: Staged<'_>) -> Result<()> {
+        self.unpack_inner(binary, staged).with_context(|| format!("unpacking package `{}`", binary.name))
     }
 
-    fn unpack_inner(&mut self, binary: &Binary, data: &[u8]) -> Result<()> {
+    fn unpack_inner(&mut self, binary: &Binary, staged: Staged<'_>) -> Result<()> {
         self.database.announce(binary)?;
         let conffiles = binary.conffiles.iter().filter(|conffile| !conffile.remove_on_upgrade);
         let mut current = Current {
@@ -73,22 +75,27 @@ impl<'a> Unpacker<'a> {
             listed: BTreeSet::new(),
             sums: BTreeMap::new(),
         };
-        let entries = tar::entries(data).collect::<Result<Vec<_>>>()?;
         // Symbolic links come last, as with dpkg: so no other member of the package is written through one of them.
-        let is_symlink = |entry: &&tar::Entry<'_>| matches!(entry.kind, Kind::Symlink(_));
-        let (links, others): (Vec<_>, Vec<_>) = entries.iter().partition(is_symlink);
-        for entry in others.into_iter().chain(links) {
+        let (links, others): (Vec<_>, Vec<_>) =
+            staged.members.into_iter().partition(|(entry, _)| matches!(entry.kind, Kind::Symlink(_)));
+        for (entry, body) in others.into_iter().chain(links) {
             interrupt::check()?;
             let path = TreePath::new(&entry.name)
                 .ok_or_else(|| Error::build(format!("member `{}` leaves the root", entry.name.escape_ascii())))?;
-            self.member(&mut current, &path, entry).with_context(|| path.to_string())?;
+            self.member(&mut current, &path, &entry, body).with_context(|| path.to_string())?;
         }
         self.control_files(&current)?;
         let lines = self.conffile_lines(&current);
         self.database.unpacked(binary, current.list, &lines)
     }
 
-    fn member(&mut self, current: &mut Current<'_>, path: &TreePath, entry: &tar::Entry<'_>) -> Result<()> {
+    fn member(
+        &mut self,
+        current: &mut Current<'_>,
+        path: &TreePath,
+        entry: &Member,
+        mut body: Option<Body<'_>>,
+    ) -> Result<()> {
         let package = &current.binary.name;
         let diverted = self.database.divert(path, package).cloned();
         let is_directory = matches!(entry.kind, Kind::Directory);
@@ -106,7 +113,7 @@ impl<'a> Unpacker<'a> {
         }
         if self.wants_sum(current, path) {
             let sum = match &entry.kind {
-                Kind::File(bytes) => Some(hex::encode(Md5::digest(bytes))),
+                Kind::File(_) => body.as_mut().and_then(|body| body.md5.take()),
                 Kind::HardLink(target) => TreePath::new(target).and_then(|target| current.sums.get(&target).cloned()),
                 _ => None,
             };
@@ -118,7 +125,7 @@ impl<'a> Unpacker<'a> {
         let beside = current.conffiles.contains(path) && self.conffiles == Conffiles::Beside;
         let place =
             if beside && matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)) { aside(&place)? } else { place };
-        self.put(current, &place, path, entry)
+        self.put(current, &place, path, entry, body)
     }
 
     fn wants_sum(&self, current: &Current<'_>, path: &TreePath) -> bool {
@@ -161,7 +168,7 @@ impl<'a> Unpacker<'a> {
 
     /// A folder that exists keeps what it is, whether the member is a folder or a link; so does a link to a folder
     /// where the member is a folder, and where the member is a link that leads to the same folder.
-    fn folder_stays(&self, place: &TreePath, entry: &tar::Entry<'_>) -> Result<bool> {
+    fn folder_stays(&self, place: &TreePath, entry: &Member) -> Result<bool> {
         let Some(stat) = self.root.stat(place)? else { return Ok(false) };
         let kind = FileType::from_raw_mode(stat.st_mode);
         match (&entry.kind, kind) {
@@ -174,18 +181,21 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    fn put(&mut self, current: &Current<'_>, place: &TreePath, path: &TreePath, entry: &tar::Entry<'_>) -> Result<()> {
+    fn put(
+        &mut self,
+        current: &Current<'_>,
+        place: &TreePath,
+        path: &TreePath,
+        entry: &Member,
+        body: Option<Body<'_>>,
+    ) -> Result<()> {
         let parent = self.root.parent(place)?;
         let meta = self.meta(path, entry);
         let making = || format!("making `{place}`");
         match &entry.kind {
-            Kind::File(bytes) => {
-                let mut file = self.root.create(&parent, place, 0o600)?;
-                file.write_all(bytes).with_context(making)?;
-                let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-                rustix::fs::fchown(&file, Some(uid), Some(gid)).with_context(making)?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode.into())).with_context(making)?;
-                return rustix::fs::futimens(&file, &timestamps(entry.mtime)).with_context(making);
+            Kind::File(_) => {
+                let body = body.ok_or_else(|| Error::build("its bytes are missing"))?;
+                return self.put_file(&parent, place, &meta, entry.mtime, body).with_context(making);
             }
             // As dpkg does it: owner, mode and time of the link's own header hold for the file from here on.
             Kind::HardLink(target) => self.hard_link(current, &parent, place, target)?,
@@ -210,6 +220,37 @@ impl<'a> Unpacker<'a> {
         rustix::fs::utimensat(&parent, name(place), &times, AtFlags::SYMLINK_NOFOLLOW).with_context(making)
     }
 
+    /// Owner and mode are right before anybody can see the file at its place.
+    fn put_file(
+        &mut self,
+        parent: &OwnedFd,
+        place: &TreePath,
+        meta: &Meta,
+        mtime: i64,
+        body: Body<'_>,
+    ) -> Result<()> {
+        let file = match body.place {
+            Place::Memory(held) => {
+                let mut file = self.root.create(parent, place, 0o600)?;
+                file.write_all(&held.bytes).context("writing")?;
+                finish_file(&file, meta, mtime)?;
+                file
+            }
+            Place::File(kept) => {
+                let prepared = kept.give();
+                let opened = std::fs::File::open(&prepared).with_context(|| format!("opening {}", prepared.display()))?;
+                finish_file(&opened, meta, mtime)?;
+                // A folder is never in the way here, and anything else is replaced.
+                rustix::fs::renameat(rustix::fs::CWD, &prepared, parent, name(place)).context("moving it to its place")?;
+                opened
+            }
+        };
+        if let Some(content) = body.content {
+            self.files.push((rustix::fs::fstat(&file).context("looking at it")?, content));
+        }
+        Ok(())
+    }
+
     fn hard_link(&self, current: &Current<'_>, parent: &Rc<OwnedFd>, place: &TreePath, target: &[u8]) -> Result<()> {
         let target = TreePath::new(target).ok_or_else(|| Error::build("a hard link leaves the root"))?;
         if !current.listed.contains(&target) {
@@ -231,7 +272,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Makes a device node or a pipe; one that may not be made is remembered. Tells whether it is there.
-    fn node(&mut self, parent: &OwnedFd, place: &TreePath, entry: &tar::Entry<'_>, meta: &Meta) -> Result<bool> {
+    fn node(&mut self, parent: &OwnedFd, place: &TreePath, entry: &Member, meta: &Meta) -> Result<bool> {
         let (kind, file_type, device) = match entry.kind {
             Kind::CharDevice { major, minor } => {
                 (TreeKind::CharDevice { major, minor }, FileType::CharacterDevice, rustix::fs::makedev(major, minor))
@@ -253,10 +294,10 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Owner by name where the target knows the name, as dpkg has it; statoverride(5) comes first.
-    fn meta(&self, path: &TreePath, entry: &tar::Entry<'_>) -> Meta {
+    fn meta(&self, path: &TreePath, entry: &Member) -> Meta {
         let mut meta = Meta::root(entry.mode);
-        meta.uid = self.users.get(entry.user).copied().unwrap_or(entry.uid);
-        meta.gid = self.groups.get(entry.group).copied().unwrap_or(entry.gid);
+        meta.uid = self.users.get(&entry.user).copied().unwrap_or(entry.uid);
+        meta.gid = self.groups.get(&entry.group).copied().unwrap_or(entry.gid);
         if let Some(rule) = self.database.override_of(path) {
             meta.mode = rule.mode;
             meta.uid = id_of(&rule.user, &self.users).unwrap_or(meta.uid);
@@ -300,6 +341,12 @@ impl<'a> Unpacker<'a> {
         };
         current.binary.conffiles.iter().map(line).collect()
     }
+}
+
+fn finish_file(file: &std::fs::File, meta: &Meta, mtime: i64) -> Result<()> {
+    rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).context("setting its owner")?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(meta.mode.into())).context("setting its mode")?;
+    rustix::fs::futimens(file, &timestamps(mtime)).context("setting its time")
 }
 
 fn aside(place: &TreePath) -> Result<TreePath> {

@@ -14,21 +14,29 @@ use crate::error::{Error, Result};
 /// Come first within a wave: users and folders before anything needs them, then what scripts need to run at all.
 const FIRST: [&str; 7] = ["base-passwd", "base-files", "dpkg", "libc6", "bash", "dash", "perl-base"];
 
-/// Which packages (by position) make up each wave, in the order in which their files are unpacked.
-pub fn plan(packages: &[Binary], database: &Database) -> Result<Vec<Vec<usize>>> {
-    let plan = Plan { packages, database, providers: providers(packages)? };
+/// Which packages (by position) make up each wave, in the order in which their files are unpacked; `which` of all.
+pub fn plan(all: &[Binary], which: &[usize], database: &Database) -> Result<Vec<Vec<usize>>> {
+    let packages: Vec<&Binary> = which.iter().map(|at| &all[*at]).collect();
+    let plan = Plan { providers: providers(&packages)?, packages, database };
     let bootstrap = database.packages().next().is_none();
     let first = if bootstrap { plan.bootstrap()? } else { BTreeSet::new() };
     let numbers = plan.numbers(&first, usize::from(bootstrap))?;
     let mut waves = vec![Vec::new(); numbers.iter().max().map_or(0, |most| most + 1)];
-    for (at, number) in numbers.into_iter().enumerate() {
-        waves[number].push(at);
+    for (number, at) in numbers.into_iter().zip(which) {
+        waves[number].push(*at);
     }
     waves.retain(|wave| !wave.is_empty());
     for wave in &mut waves {
-        wave.sort_by_key(|at| rank(&packages[*at]));
+        wave.sort_by_key(|at| rank(&all[*at]));
     }
     Ok(waves)
+}
+
+/// The order in which packages are wanted if all are in one wave.
+pub fn likely(packages: &[Binary]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|at| rank(&packages[*at]));
+    order
 }
 
 fn rank(package: &Binary) -> (usize, String) {
@@ -37,13 +45,13 @@ fn rank(package: &Binary) -> (usize, String) {
 }
 
 struct Plan<'a> {
-    packages: &'a [Binary],
+    packages: Vec<&'a Binary>,
     database: &'a Database,
     /// Real and virtual names; the real package comes first.
     providers: BTreeMap<String, Vec<usize>>,
 }
 
-fn providers(packages: &[Binary]) -> Result<BTreeMap<String, Vec<usize>>> {
+fn providers(packages: &[&Binary]) -> Result<BTreeMap<String, Vec<usize>>> {
     let mut providers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (at, package) in packages.iter().enumerate() {
         providers.entry(package.name.clone()).or_default().insert(0, at);
@@ -103,7 +111,7 @@ impl Plan<'_> {
     fn numbers(&self, first: &BTreeSet<usize>, lowest: usize) -> Result<Vec<usize>> {
         let mut edges: Vec<(usize, usize, usize)> = Vec::new();
         for at in (0..self.packages.len()).filter(|at| !first.contains(at)) {
-            let package = &self.packages[at];
+            let package = self.packages[at];
             let distance = usize::from(package.files.contains_key("preinst"));
             edges.extend(self.wanted(package.field("Pre-Depends"))?.into_iter().map(|before| (at, before, distance)));
             edges.extend(self.wanted(package.field("Depends"))?.into_iter().map(|before| (at, before, 0)));

@@ -5,7 +5,7 @@
 //! been touched since (same inode, size, times) are not read again. Needs the right to set owners
 //! (`sandbox::userns`). Device nodes that the kernel does not let us make are remembered instead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -54,13 +54,20 @@ pub struct Folder {
     known: BTreeMap<TreePath, (Stamp, Content)>,
     /// Nodes that could not be made.
     devices: BTreeMap<TreePath, Entry>,
+    /// Files that somebody has put there since, by inode; only looked up.
+    placed: HashMap<u64, (Stamp, Content)>,
 }
 
 impl Folder {
     /// Makes an empty folder.
     pub fn create(path: &Path) -> Result<Self> {
         std::fs::create_dir(path).with_context(|| format!("making {}", path.display()))?;
-        let folder = Folder { path: path.to_path_buf(), known: BTreeMap::new(), devices: BTreeMap::new() };
+        let folder = Folder {
+            path: path.to_path_buf(),
+            known: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            placed: HashMap::new(),
+        };
         set_meta(path, &Meta::root(0o755), false)?;
         Ok(folder)
     }
@@ -76,6 +83,18 @@ impl Folder {
     /// Remembers a device node that stands at `path` though the host has nothing there.
     pub fn record_device(&mut self, path: TreePath, entry: Entry) {
         self.devices.insert(path, entry);
+    }
+
+    /// Says what the bytes of a file are that was put there, as it was then. [`Folder::scan`] does not read it again if
+    /// it still is the same.
+    pub fn record_file(&mut self, stat: &rustix::fs::Stat, content: Content) {
+        let stamp = Stamp {
+            inode: stat.st_ino,
+            size: stat.st_size as u64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        };
+        self.placed.insert(stat.st_ino, (stamp, content));
     }
 
     /// Makes the folder equal to a Tree.
@@ -278,7 +297,8 @@ impl Folder {
             }
             if meta.is_file() {
                 let stamp = Stamp::of(meta);
-                match self.known.get(path) {
+                let seen = self.known.get(path).filter(|(seen, _)| *seen == stamp);
+                match seen.or_else(|| self.placed.get(&stamp.inode)) {
                     Some((seen, content)) if *seen == stamp => {
                         known.insert(path.clone(), (stamp, content.clone()));
                     }
@@ -297,6 +317,7 @@ impl Folder {
             }
         }
         self.known = known;
+        self.placed.clear();
         self.add_devices(&mut tree);
         Ok(tree)
     }

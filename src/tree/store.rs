@@ -264,7 +264,7 @@ struct State {
 
 impl PackWriter {
     /// Contents of a lower Tree are referred to where they lie instead of being stored again.
-    pub fn known(&mut self, tree: &Tree) {
+    pub fn known(&self, tree: &Tree) {
         let mut state = self.state.lock().expect("no thread panics while it holds this");
         for (_, entry) in tree.iter() {
             if let Kind::File(content) = &entry.kind {
@@ -458,7 +458,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let store = Store::open(cache.path()).unwrap();
         let lower = store.writer(key("lower")).unwrap().save(&tree()).unwrap();
-        let mut writer = store.writer(key("upper")).unwrap();
+        let writer = store.writer(key("upper")).unwrap();
         writer.known(&lower);
         let mut upper = lower.clone();
         let content = writer.add(b"new").unwrap();
@@ -547,7 +547,7 @@ mod tests {
                 Some(tree) => tree,
                 None => store.writer(key("x")).unwrap().save(&tree()).unwrap(),
             };
-            let mut writer = store.writer(upper_key).unwrap();
+            let writer = store.writer(upper_key).unwrap();
             writer.known(&lower);
             writer.save(&lower).unwrap();
             warnings.take();

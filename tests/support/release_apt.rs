@@ -239,6 +239,7 @@ fn make_root(path: &Path, request: &Request, environment: &Environment) -> PathB
         sandbox: &sandbox,
         folder: &mut folder,
         scratch: scratch.path(),
+        plain: false,
         reporter: &environment.reporter,
     };
     let layer = rootfs::Layer { key: layer.digest(), locked: layer, debs: &debs };

@@ -4,27 +4,18 @@
 //! answer, so nothing is started and everything happens in the order of the script. A question that cannot be answered
 //! gets `plain`, and the distribution's own way is taken. Only files of the target are touched (`package::root`).
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::JoinHandle;
-
-use rustix::fs::Mode;
 
 use super::copy::{Answer, Behaviour, copy_file};
 use super::modinfo;
 use crate::error::{Context, Error, Result};
 use crate::package::root::Root;
+use crate::sandbox::pipes::{Asker, Pipes};
 use crate::tree::TreePath;
 
-/// Octal 037.
-const SEPARATOR: u8 = 0x1F;
-/// `PATH_MAX` for each of the few fields there are.
-const FIELD_BYTES: usize = 4096;
-const FIELDS: usize = 8;
-
 pub struct Service {
-    ask: PathBuf,
+    asker: Asker,
     thread: Option<JoinHandle<Counts>>,
 }
 
@@ -38,24 +29,11 @@ pub struct Counts {
 impl Service {
     /// Serves the target that lies at `root` through pipes made in `folder`, which a sandbox shows to the hooks.
     pub fn start(folder: &Path, root: &Path, behaviour: Behaviour) -> Result<Service> {
-        let pipe = |name: &str| -> Result<(PathBuf, File)> {
-            let path = folder.join(name);
-            let making = || format!("making pipe {}", path.display());
-            rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::from_raw_mode(0o600)).with_context(making)?;
-            // Both directions: a shell that opens its end never waits, and the pipe never ends.
-            let file = OpenOptions::new().read(true).write(true).open(&path).with_context(making)?;
-            Ok((path, file))
-        };
-        let (ask, mut questions) = pipe("ask")?;
-        let (_, mut answers) = pipe("answer")?;
+        let (mut pipes, asker) = Pipes::make(folder)?;
         let root = root.to_path_buf();
         let serve = move || {
             let mut counts = Counts::default();
-            let mut buffer = Vec::new();
-            while let Some(fields) = question(&mut questions, &mut buffer) {
-                if fields.first().is_some_and(|verb| verb == b"quit") {
-                    break;
-                }
+            while let Some(fields) = pipes.question() {
                 let answer = answer(&root, behaviour, &fields).unwrap_or_else(|error| {
                     tracing::debug!("a hook's question is left to the distribution's helper: {error}");
                     None
@@ -64,15 +42,12 @@ impl Service {
                     Some(_) => counts.answered += 1,
                     None => counts.plain += 1,
                 }
-                let text = answer.unwrap_or_else(|| b"plain\n".to_vec());
-                if let Err(error) = answers.write_all(&text) {
-                    tracing::warn!("answering a hook: {error}");
-                }
+                pipes.answer(&answer.unwrap_or_else(|| b"plain\n".to_vec()));
             }
             counts
         };
         let thread = std::thread::Builder::new().name("initramfs hooks".into()).spawn(serve);
-        Ok(Service { ask, thread: Some(thread.context("starting the helper of initramfs hooks")?) })
+        Ok(Service { asker, thread: Some(thread.context("starting the helper of initramfs hooks")?) })
     }
 
     /// To be called when no hook runs any more.
@@ -82,9 +57,7 @@ impl Service {
 
     fn end(&mut self) -> Option<Counts> {
         let thread = self.thread.take()?;
-        // The thread holds the pipe open, so this neither waits nor fails while there is somebody to stop.
-        let told = OpenOptions::new().write(true).open(&self.ask).and_then(|mut pipe| pipe.write_all(b"1\x1Fquit\x1F"));
-        told.ok()?;
+        self.asker.quit().then_some(())?;
         thread.join().ok()
     }
 }
@@ -92,37 +65,6 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Reads one question: the number of its fields, then the fields. `None` if the pipe fails. What makes no sense is
-/// dropped up to its end and comes out as a question without fields.
-fn question(pipe: &mut File, buffer: &mut Vec<u8>) -> Option<Vec<Vec<u8>>> {
-    let count = field(pipe, buffer)?;
-    let count = std::str::from_utf8(&count).ok().and_then(|text| text.parse::<usize>().ok());
-    let Some(count) = count.filter(|count| *count <= FIELDS) else {
-        buffer.clear();
-        return Some(Vec::new());
-    };
-    (0..count).map(|_| field(pipe, buffer)).collect()
-}
-
-fn field(pipe: &mut File, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
-    loop {
-        if let Some(end) = buffer.iter().position(|byte| *byte == SEPARATOR) {
-            let field = buffer[..end].to_vec();
-            buffer.drain(..=end);
-            return Some(field);
-        }
-        if buffer.len() > FIELD_BYTES {
-            buffer.clear();
-        }
-        let mut chunk = [0; 4096];
-        match pipe.read(&mut chunk) {
-            Ok(length) => buffer.extend_from_slice(&chunk[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(_) => return None,
-        }
     }
 }
 

@@ -43,6 +43,6 @@ pub fn tree(
     }
     let mut folder = Folder::create(&scratch.join("install"))?;
     let reporter = &environment.reporter;
-    let mut workshop = Workshop { store, sandbox, folder: &mut folder, scratch, reporter };
+    let mut workshop = Workshop { store, sandbox, folder: &mut folder, scratch, plain: false, reporter };
     rootfs::build(&layers, &mut workshop).context("installing the tools")
 }

@@ -1,0 +1,240 @@
+//! Workers beside dpkg: they run the programs that scripts have put off, in the same target.
+//!
+//! Owns: [`Workers`]. A worker is a job of its own in the sandbox, a shell that runs one command after the other. It is
+//! started with the first command that is put off, while dpkg's own job is there, so that the mount points of the target
+//! are made and taken away by that one alone. Commands that are put off must not depend on each other.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::report::words;
+use crate::sandbox::pipes::{Asker, Pipes, named_pipe};
+use crate::sandbox::{Job, Sandbox};
+
+const READY: &str = "imagebuilder: ready";
+const DONE: &str = "imagebuilder: done ";
+/// Longer commands are not put off; a line of this length goes through a pipe at once.
+const COMMAND_BYTES: usize = 4000;
+
+pub(super) struct Workers<'scope> {
+    queue: Arc<Queue>,
+    asker: Asker,
+    dispatcher: Option<ScopedJoinHandle<'scope, Result<()>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    commands: VecDeque<String>,
+    /// Workers that wait for a command or work on one.
+    ready: usize,
+    /// Workers that could not be started, or have ended.
+    gone: usize,
+    closed: bool,
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// The next command; nothing when there will be none.
+    fn next(&self) -> Option<String> {
+        let mut state = self.state();
+        loop {
+            if let Some(command) = state.commands.pop_front() {
+                return Some(command);
+            }
+            if state.closed || interrupt::check().is_err() {
+                return None;
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Not for ever, so that an interrupt is noticed.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, Duration::from_millis(200)).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl<'scope> Workers<'scope> {
+    /// `job` is what every worker's job has in common. Nothing runs before the first command is put off.
+    pub(super) fn start<'a: 'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        sandbox: &'a dyn Sandbox,
+        root: &Path,
+        folder: &Path,
+        job: Job,
+    ) -> Result<Self> {
+        let (pipes, asker) = Pipes::make(folder)?;
+        let queue = Arc::new(Queue::default());
+        let crew = Crew { sandbox, root: root.to_path_buf(), folder: folder.to_path_buf(), job, queue: queue.clone() };
+        let dispatcher = scope.spawn(move || crew.dispatch(pipes, scope));
+        Ok(Workers { queue, asker, dispatcher: Some(dispatcher) })
+    }
+
+    /// Waits for all commands; the first that failed is the error.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let dispatcher = self.close();
+        let failed = || Error::build("the helper of maintainer scripts has failed");
+        dispatcher.ok_or_else(failed)?.join().map_err(|_| failed())?
+    }
+
+    fn close(&mut self) -> Option<ScopedJoinHandle<'scope, Result<()>>> {
+        self.queue.change(|state| state.closed = true);
+        let told = self.asker.quit();
+        self.dispatcher.take().filter(|_| told)
+    }
+}
+
+impl Drop for Workers<'_> {
+    fn drop(&mut self) {
+        if self.dispatcher.is_some() {
+            // Whatever was put off is not wanted any more.
+            self.queue.change(|state| state.commands.clear());
+            self.close();
+        }
+    }
+}
+
+struct Crew<'a> {
+    sandbox: &'a dyn Sandbox,
+    root: PathBuf,
+    folder: PathBuf,
+    job: Job,
+    queue: Arc<Queue>,
+}
+
+impl<'a> Crew<'a> {
+    /// Hears what scripts put off, until there is no script any more; then waits for the workers.
+    fn dispatch<'scope>(self, mut pipes: Pipes, scope: &'scope Scope<'scope, '_>) -> Result<()>
+    where
+        'a: 'scope,
+    {
+        let crew = Arc::new(self);
+        let mut workers = Vec::new();
+        while let Some(fields) = pipes.question() {
+            let command = command(&fields);
+            if command.is_some() && workers.is_empty() {
+                let count = std::thread::available_parallelism().map_or(1, usize::from);
+                for number in 0..count {
+                    let crew = crew.clone();
+                    workers.push(scope.spawn(move || crew.work(number)));
+                }
+                crew.wait_for_ready(count);
+            }
+            let answer: &[u8] = match command {
+                Some(command) => {
+                    crew.queue.change(|state| state.commands.push_back(command));
+                    b"ok\n"
+                }
+                None => b"plain\n",
+            };
+            pipes.answer(answer);
+        }
+        let mut result = Ok(());
+        for worker in workers {
+            let ended = worker.join().unwrap_or_else(|_| Err(Error::build("a worker of maintainer scripts has failed")));
+            result = result.and(ended);
+        }
+        // With no worker left, nobody has done these.
+        let left = crew.queue.state().commands.len();
+        result.and(match left {
+            0 => Ok(()),
+            _ => Err(Error::build(format!("{left} commands of maintainer scripts were not run"))),
+        })
+    }
+
+    fn wait_for_ready(&self, count: usize) {
+        let mut state = self.queue.state();
+        while state.ready + state.gone < count {
+            state = self.queue.wait(state);
+        }
+    }
+
+    fn work(&self, number: usize) -> Result<()> {
+        let result = self.serve(number);
+        self.queue.change(|state| state.gone += 1);
+        result
+    }
+
+    fn serve(&self, number: usize) -> Result<()> {
+        let name = format!("worker-{number}");
+        let mut orders = named_pipe(&self.folder.join(&name))?;
+        let script = format!(
+            "exec 3</{folder}/{name}; echo '{READY}'
+while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; done",
+            folder = super::FOLDER
+        );
+        let mut job = self.job.clone();
+        job.argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
+        let mut running: Option<String> = None;
+        let mut said = String::new();
+        let mut failure = None;
+        let finished = self.sandbox.run(&self.root, &job, &mut |line| {
+            if line == READY {
+                self.queue.change(|state| state.ready += 1);
+            } else if let Some(status) = line.strip_prefix(DONE) {
+                if status != "0" && failure.is_none() {
+                    let command = running.take().unwrap_or_default();
+                    failure = Some(Error::build(format!("`{command}` failed: exit code {status}\n{}", said.trim_end())));
+                }
+            } else {
+                said.push_str(line);
+                said.push('\n');
+                return;
+            }
+            said.clear();
+            let next = if failure.is_none() { self.queue.next() } else { None };
+            let order = next.as_deref().unwrap_or("exit 0");
+            if let Err(error) = writeln!(orders, "{order}") {
+                tracing::warn!("giving a worker its command: {error}");
+            }
+            running = next;
+        })?;
+        match failure {
+            Some(error) => Err(error),
+            None if finished.success => Ok(()),
+            None => Err(Error::new(finished.kind(), format!("a worker of maintainer scripts: {}", finished.status))),
+        }
+    }
+}
+
+/// As a line for a shell; nothing for what cannot be one.
+fn command(fields: &[Vec<u8>]) -> Option<String> {
+    let words: Option<Vec<String>> = fields.iter().map(|field| String::from_utf8(field.clone()).ok()).collect();
+    let words = words.filter(|words| !words.is_empty() && words.iter().all(|word| !word.contains('\n')))?;
+    let line = words.iter().map(|word| words::shell(word)).collect::<Vec<_>>().join(" ");
+    (line.len() <= COMMAND_BYTES).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_lines_for_a_shell() {
+        let line = |words: &[&str]| command(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
+        assert_eq!(line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(), "py3compile -p x:amd64 '/usr/lib/a b'");
+        assert_eq!(line(&["py3compile", "a\nb"]), None);
+        assert_eq!(line(&[]), None);
+        assert_eq!(line(&["x", &"y".repeat(COMMAND_BYTES)]), None);
+    }
+}
