@@ -12,6 +12,7 @@ pub mod prepare;
 pub mod publish;
 pub mod rootfs;
 pub mod run;
+mod space;
 pub mod toolstree;
 pub mod verify;
 

@@ -152,13 +152,7 @@ fn check_order(layer: &Layer<'_>) -> Result<()> {
     Err(Error::build(format!("{} package files for {} packages", layer.debs.len(), layer.locked.packages.len())))
 }
 
-fn make(
-    layer: &Layer<'_>,
-    crew: Crew<'_, '_>,
-    below: &Tree,
-    epoch: i64,
-    workshop: &mut Workshop<'_>,
-) -> Result<Tree> {
+fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, workshop: &mut Workshop<'_>) -> Result<Tree> {
     let name = layer.locked.layer.name();
     workshop.folder.show(below).context("preparing the layer below")?;
     let root = Root::open(workshop.folder.path())?;

@@ -10,7 +10,7 @@ use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared, prepare};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
-use super::{initramfs, rootfs, verify};
+use super::{initramfs, rootfs, space, verify};
 use crate::boot;
 use crate::check::hygiene;
 use crate::error::{Context, Result};
@@ -72,16 +72,20 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
     let need = if options.verify { need.saturating_mul(2) } else { need };
     let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
-    let tools =
-        prepared.iter().map(|one| tools(one, options, &caches.store, work.path())).collect::<Result<Vec<_>>>()?;
+    build_all(&prepared, options, &caches, work.path())
+        .map_err(|error| space::explain(error, &space::places(&prepared, options, &work, need)))
+}
+
+fn build_all(prepared: &[Prepared<'_>], options: &Options<'_>, caches: &Caches, work: &Path) -> Result<Vec<Built>> {
+    let tools = prepared.iter().map(|one| tools(one, options, &caches.store, work)).collect::<Result<Vec<_>>>()?;
     let mut folders = 0..;
-    let mut new_folder = || Folder::create(&work.path().join(format!("root{}", folders.next().unwrap_or(0))));
+    let mut new_folder = || Folder::create(&work.join(format!("root{}", folders.next().unwrap_or(0))));
     let mut folder = new_folder()?;
     let mut built = Vec::with_capacity(prepared.len());
     for (one, tools) in prepared.iter().zip(tools) {
         let mut attempt = 1;
         built.push(loop {
-            let result = build(one, options, &caches, &mut folder, work.path(), tools.as_ref());
+            let result = build(one, options, caches, &mut folder, work, tools.as_ref());
             if result.is_err() && attempt < ATTEMPTS && caches.store.set_damaged_aside()? {
                 // What is missing now is made again; what the folder holds is not known.
                 attempt += 1;
@@ -289,7 +293,7 @@ fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scr
     Ok(())
 }
 
-fn output_folder(intent: &Intent, options: &Options<'_>) -> PathBuf {
+pub(super) fn output_folder(intent: &Intent, options: &Options<'_>) -> PathBuf {
     let of_documents = || intent.output_folder.clone();
     options.output_folder.clone().or_else(of_documents).unwrap_or_else(|| PathBuf::from("out"))
 }

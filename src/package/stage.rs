@@ -136,7 +136,8 @@ impl Stage {
         }
         let content = pack.map(|pack| pack.add(&bytes)).transpose()?;
         let md5 = sum.then(|| hex::encode(Md5::digest(&bytes)));
-        let held = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok();
+        let held =
+            self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok();
         let place = if held {
             Place::Memory(Held { bytes, memory: &self.memory })
         } else {

@@ -221,14 +221,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Owner and mode are right before anybody can see the file at its place.
-    fn put_file(
-        &mut self,
-        parent: &OwnedFd,
-        place: &TreePath,
-        meta: &Meta,
-        mtime: i64,
-        body: Body<'_>,
-    ) -> Result<()> {
+    fn put_file(&mut self, parent: &OwnedFd, place: &TreePath, meta: &Meta, mtime: i64, body: Body<'_>) -> Result<()> {
         let file = match body.place {
             Place::Memory(held) => {
                 let mut file = self.root.create(parent, place, 0o600)?;
@@ -238,10 +231,12 @@ impl<'a> Unpacker<'a> {
             }
             Place::File(kept) => {
                 let prepared = kept.give();
-                let opened = std::fs::File::open(&prepared).with_context(|| format!("opening {}", prepared.display()))?;
+                let opened =
+                    std::fs::File::open(&prepared).with_context(|| format!("opening {}", prepared.display()))?;
                 finish_file(&opened, meta, mtime)?;
                 // A folder is never in the way here, and anything else is replaced.
-                rustix::fs::renameat(rustix::fs::CWD, &prepared, parent, name(place)).context("moving it to its place")?;
+                rustix::fs::renameat(rustix::fs::CWD, &prepared, parent, name(place))
+                    .context("moving it to its place")?;
                 opened
             }
         };
@@ -344,7 +339,8 @@ impl<'a> Unpacker<'a> {
 }
 
 fn finish_file(file: &std::fs::File, meta: &Meta, mtime: i64) -> Result<()> {
-    rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid))).context("setting its owner")?;
+    rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
+        .context("setting its owner")?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(meta.mode.into())).context("setting its mode")?;
     rustix::fs::futimens(file, &timestamps(mtime)).context("setting its time")
 }

@@ -1,7 +1,8 @@
-//! What the process has used so far: processor time and memory, children included.
+//! What the process has used so far (processor time and memory, children included), and what is left of a disk.
 //!
-//! Owns: the two questions, answered by getrusage(2).
+//! Owns: the questions, answered by getrusage(2) and statvfs(3).
 
+use std::path::Path;
 use std::time::Duration;
 
 /// User and system time of this process and of the children it has waited for.
@@ -19,6 +20,14 @@ pub fn peak_memory() -> (u64, u64) {
     (of(libc::RUSAGE_SELF), of(libc::RUSAGE_CHILDREN))
 }
 
+/// Bytes that can still be written where a path lies; nothing if that cannot be told. For a path that is not there yet,
+/// its nearest folder counts.
+pub fn free_space(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let stat = rustix::fs::statvfs(if there.as_os_str().is_empty() { Path::new(".") } else { there }).ok()?;
+    stat.f_bavail.checked_mul(stat.f_frsize)
+}
+
 fn rusage(who: libc::c_int) -> Option<libc::rusage> {
     let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is valid for writes of one `rusage`; every bit pattern of it is a valid value.
@@ -33,6 +42,13 @@ fn duration(time: libc::timeval) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_space_is_known_for_what_is_not_there_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_space(folder.path()).unwrap() > 0);
+        assert!(free_space(&folder.path().join("a/b/c")).is_some() && free_space(Path::new("not-here")).is_some());
+    }
 
     #[test]
     fn memory_and_time_are_counted() {

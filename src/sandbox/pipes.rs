@@ -93,8 +93,7 @@ impl Asker {
     /// To be called when no script runs any more; false if that was not possible. The answering side holds the pipe open,
     /// so this neither waits nor fails while there is somebody to stop.
     pub fn quit(&self) -> bool {
-        let told =
-            OpenOptions::new().write(true).open(&self.ask).and_then(|mut pipe| pipe.write_all(b"1\x1Fquit\x1F"));
+        let told = OpenOptions::new().write(true).open(&self.ask).and_then(|mut pipe| pipe.write_all(b"1\x1Fquit\x1F"));
         told.is_ok()
     }
 }

@@ -117,7 +117,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("plain")).unwrap();
         executable(&folder.path().join("plain").join(name), b"#!/bin/sh\necho plain \"$@\"\n").unwrap();
         let ours = folder.path().join(name);
-        executable(&ours, text.replace(&format!("/{FOLDER}"), &folder.path().display().to_string()).as_bytes()).unwrap();
+        executable(&ours, text.replace(&format!("/{FOLDER}"), &folder.path().display().to_string()).as_bytes())
+            .unwrap();
         let output = Command::new(ours).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }

@@ -151,7 +151,8 @@ impl<'a> Crew<'a> {
         }
         let mut result = Ok(());
         for worker in workers {
-            let ended = worker.join().unwrap_or_else(|_| Err(Error::build("a worker of maintainer scripts has failed")));
+            let ended =
+                worker.join().unwrap_or_else(|_| Err(Error::build("a worker of maintainer scripts has failed")));
             result = result.and(ended);
         }
         // With no worker left, nobody has done these.
@@ -194,7 +195,8 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
             } else if let Some(status) = line.strip_prefix(DONE) {
                 if status != "0" && failure.is_none() {
                     let command = running.take().unwrap_or_default();
-                    failure = Some(Error::build(format!("`{command}` failed: exit code {status}\n{}", said.trim_end())));
+                    failure =
+                        Some(Error::build(format!("`{command}` failed: exit code {status}\n{}", said.trim_end())));
                 }
             } else {
                 said.push_str(line);
@@ -232,7 +234,10 @@ mod tests {
     #[test]
     fn commands_are_lines_for_a_shell() {
         let line = |words: &[&str]| command(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
-        assert_eq!(line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(), "py3compile -p x:amd64 '/usr/lib/a b'");
+        assert_eq!(
+            line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(),
+            "py3compile -p x:amd64 '/usr/lib/a b'"
+        );
         assert_eq!(line(&["py3compile", "a\nb"]), None);
         assert_eq!(line(&[]), None);
         assert_eq!(line(&["x", &"y".repeat(COMMAND_BYTES)]), None);
