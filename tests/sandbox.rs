@@ -186,3 +186,19 @@ fn threads_that_start_meanwhile_do_not_stop_a_job() {
         assert!(success);
     });
 }
+
+/// The temporary folder of tests lies on a disk or in memory, and one of the two can be made anywhere.
+#[test]
+fn nothing_is_flushed_to_a_disk() {
+    if !privileged() {
+        return;
+    }
+    let root = target();
+    let in_memory = imagebuilder::sandbox::workarea::is_in_memory(root.path()).unwrap();
+    let script = "grep Seccomp: /proc/self/status; dd if=/dev/zero of=/tmp/x bs=1 count=1 conv=fsync 2>/dev/null && sync";
+    let (finished, lines) = shell(root.path(), script, Vec::new());
+    assert!(finished.success, "{}", finished.tail);
+    let filtered = lines[0].split_whitespace().next_back() == Some("2");
+    let expected = !in_memory && cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    assert_eq!(filtered, expected, "{lines:?}");
+}

@@ -26,7 +26,7 @@ use crate::package::stage::Stage;
 use crate::package::unpack::{Conffiles, Unpacker};
 use crate::package::waves;
 use crate::report::{Reporter, Step, Unit};
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, workarea::is_in_memory};
 use crate::tree::host::Folder;
 use crate::tree::store::Store;
 use crate::tree::{Digest, Mtime, Origin, Tree, TreePath};
@@ -70,12 +70,6 @@ pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> 
     let memory = if is_in_memory(workshop.folder.path())? { 0 } else { STAGE_MEMORY };
     let stage = Stage::new(&workshop.folder.path().with_extension("stage"), memory)?;
     std::thread::scope(|scope| build_above(tree, known, layers, workshop, &stage, scope))
-}
-
-fn is_in_memory(path: &Path) -> Result<bool> {
-    let stat = rustix::fs::statfs(path).with_context(|| format!("looking at {}", path.display()))?;
-    // TMPFS_MAGIC of linux/magic.h.
-    Ok(stat.f_type == 0x0102_1994)
 }
 
 /// All layers but the lowest `known`, which `tree` holds.

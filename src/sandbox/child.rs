@@ -58,6 +58,8 @@ pub(super) struct Setup {
     pub candidates: Vec<CString>,
     pub argv: CStringArray,
     pub environment: CStringArray,
+    /// A filter of system calls ([`super::no_sync`]); empty for none.
+    pub filter: Vec<libc::sock_filter>,
     pub stdin: RawFd,
     pub output: RawFd,
     /// The child waits for a byte here, so that a parent that died early is noticed.
@@ -229,6 +231,14 @@ fn become_program(setup: &Setup) -> ! {
         let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         libc::setrlimit(libc::RLIMIT_CORE, &no_core);
         libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if !setup.filter.is_empty() {
+            let program = libc::sock_fprog {
+                len: setup.filter.len() as libc::c_ushort,
+                filter: setup.filter.as_ptr().cast_mut(),
+            };
+            // Where the kernel has no filters, programs flush, which costs time and nothing else.
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program);
+        }
         let mut reason = libc::ENOENT;
         for candidate in &setup.candidates {
             libc::execve(

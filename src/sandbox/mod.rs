@@ -7,6 +7,7 @@
 mod child;
 mod mounts;
 pub mod namespaces;
+mod no_sync;
 pub mod pipes;
 pub mod userns;
 pub mod workarea;

@@ -5,7 +5,8 @@
 //! reached, and programs that ask (`ischroot`, systemctl) find that they run in a chroot. It gets a fresh `/proc`
 //! with its system-wide parts read-only, an empty read-only `/sys`, a small `/dev`, the host name `localhost`, and a
 //! loopback interface as its only network. A `policy-rc.d` (Debian policy for invoke-rc.d) and a `start-stop-daemon`
-//! that do nothing are laid over the target for the time of the job, so no service starts. When the program ends,
+//! that do nothing are laid over the target for the time of the job, so no service starts. Where the target lies on a
+//! disk, nothing a job does is flushed to it ([`no_sync`]). When the program ends,
 //! the kernel ends whatever it left running.
 
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::child::{self, CStringArray, Report, Setup};
 use super::mounts::{self, MountPoints};
-use super::{Finished, Job, Sandbox};
+use super::workarea::is_in_memory;
+use super::{Finished, Job, Sandbox, no_sync};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 
@@ -67,6 +69,7 @@ fn run(root: &Path, job: &Job, on_line: &mut dyn FnMut(&str)) -> Result<Finished
         candidates: candidates(&job.argv)?,
         argv: CStringArray::new(c_strings(job.argv.iter().cloned())?),
         environment: CStringArray::new(environment(job)?),
+        filter: if is_in_memory(&root)? { Vec::new() } else { no_sync::filter() },
         stdin: stdin.as_raw_fd(),
         output: output_write.as_raw_fd(),
         go: go_read.as_raw_fd(),

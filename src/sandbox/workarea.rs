@@ -73,6 +73,13 @@ impl Drop for WorkArea {
     }
 }
 
+/// Whether a path lies on a tmpfs.
+pub fn is_in_memory(path: &Path) -> Result<bool> {
+    let stat = rustix::fs::statfs(path).with_context(|| format!("looking at {}", path.display()))?;
+    // TMPFS_MAGIC of linux/magic.h.
+    Ok(stat.f_type == 0x0102_1994)
+}
+
 fn claim_after_sweep(parent: &Path) -> Result<(PathBuf, File)> {
     // One process at a time, so that none sweeps a folder that another has made and not locked yet.
     let turn = File::open(parent).with_context(|| format!("opening {}", parent.display()))?;
