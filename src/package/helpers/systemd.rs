@@ -9,7 +9,11 @@
 use crate::tree::Digest;
 
 /// First half of the SHA-256 digest of the whole program, and where it comes from.
-const KNOWN: [(&str, &str); 1] = [("a895d5f077651960b6ca4ed9c53f8b36", "init-system-helpers 1.65.2 (Debian 12)")];
+const KNOWN: [(&str, &str); 3] = [
+    ("a895d5f077651960b6ca4ed9c53f8b36", "init-system-helpers 1.65 to 1.69 (Debian 12 and 13, Ubuntu 24.04)"),
+    ("ff5c494922224cf488b1bcbfb2e8edac", "1.62 (Ubuntu 22.04)"),
+    ("76e6e95c8a57ffa45df1ca84342b97f3", "1.57 (Ubuntu 20.04)"),
+];
 
 const REPLACEMENT: &str = r#"#!/bin/sh
 plain() { exec /run/imagebuilder-helpers/plain/deb-systemd-helper "$@"; }
@@ -48,4 +52,76 @@ plain "$@"
 pub(super) fn replacement(program: &Digest) -> Option<&'static str> {
     let digest = program.to_hex();
     KNOWN.iter().any(|(known, _)| digest.starts_with(known)).then_some(REPLACEMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn questions_are_answered_and_work_is_left_to_the_program() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path.trim_start_matches('/'));
+        for folder in ["etc/systemd/system/x.wants", "var/lib/systemd/deb-systemd-helper-enabled", "run/plain"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        let states = at("var/lib/systemd/deb-systemd-helper-enabled");
+        let link = at("etc/systemd/system/x.wants/on.service");
+        symlink("/lib/systemd/system/on.service", &link).unwrap();
+        std::fs::write(states.join("on.service.dsh-also"), format!("{}\n", link.display())).unwrap();
+        std::fs::write(states.join("off.service.dsh-also"), format!("{}-gone\n", link.display())).unwrap();
+        symlink("/dev/null", at("etc/systemd/system/masked.service")).unwrap();
+        let text = REPLACEMENT
+            .replace("/run/imagebuilder-helpers", &at("run").display().to_string())
+            .replace("=/var/lib", &format!("={}", at("var/lib").display()))
+            .replace(" /var/lib", &format!(" {}", at("var/lib").display()))
+            .replace("\"/etc/", &format!("\"{}/", at("etc").display()));
+        let program = "#!/bin/sh\necho plain \"$@\"\nexit 9\n";
+        let (ours, theirs) = (at("ours"), at("run/plain/deb-systemd-helper"));
+        for (path, text) in [(&ours, text.as_str()), (&theirs, program)] {
+            std::fs::write(path, text).unwrap();
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let ask = |arguments: &str| {
+            let output = Command::new("sh")
+                .args(["-c", &format!("exec {} {arguments}", ours.display())])
+                .env("DPKG_MAINTSCRIPT_PACKAGE", "x")
+                .output()
+                .unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+        };
+        for (arguments, code) in [
+            ("unmask on.service other.socket", 0),
+            ("--quiet was-enabled on.service", 0),
+            ("--quiet was-enabled never.service", 0),
+            ("--quiet was-enabled off.service", 1),
+            ("debian-installed on.service", 0),
+            ("debian-installed never.service", 1),
+        ] {
+            assert_eq!(ask(arguments), (code, String::new()), "{arguments}");
+        }
+        for arguments in [
+            "unmask on.service masked.service",
+            "was-enabled on.service",
+            "--user unmask on.service",
+            "--quiet was-enabled a/b.service",
+            "enable on.service",
+            "update-state on.service",
+            "purge on.service",
+        ] {
+            assert_eq!(ask(arguments), (9, format!("plain {arguments}\n")), "{arguments}");
+        }
+        std::fs::create_dir(at("var/lib/systemd/deb-systemd-helper-masked")).unwrap();
+        assert_eq!(ask("unmask on.service").0, 9);
+    }
+
+    #[test]
+    fn only_known_programs_are_replaced() {
+        assert!(replacement(&Digest::of(b"another version")).is_none());
+        let known = format!("{}{}", KNOWN[0].0, "0".repeat(32));
+        assert!(replacement(&Digest::from_hex(&known).unwrap()).is_some());
+    }
 }
