@@ -195,7 +195,8 @@ fn nothing_is_flushed_to_a_disk() {
     }
     let root = target();
     let in_memory = imagebuilder::sandbox::workarea::is_in_memory(root.path()).unwrap();
-    let script = "grep Seccomp: /proc/self/status; dd if=/dev/zero of=/tmp/x bs=1 count=1 conv=fsync 2>/dev/null && sync";
+    let script =
+        "grep Seccomp: /proc/self/status; dd if=/dev/zero of=/tmp/x bs=1 count=1 conv=fsync 2>/dev/null && sync";
     let (finished, lines) = shell(root.path(), script, Vec::new());
     assert!(finished.success, "{}", finished.tail);
     let filtered = lines[0].split_whitespace().next_back() == Some("2");

@@ -7,6 +7,7 @@
 //! hold (seal removes them), are not made. What is not known to be equal goes to the program itself, which lies under
 //! another name meanwhile. `--plain-scripts` does without all of it.
 
+mod python;
 mod systemd;
 mod workers;
 

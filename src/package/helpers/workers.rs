@@ -2,7 +2,8 @@
 //!
 //! Owns: [`Workers`]. A worker is a job of its own in the sandbox, a shell that runs one command after the other. It is
 //! started with the first command that is put off, while dpkg's own job is there, so that the mount points of the target
-//! are made and taken away by that one alone. Commands that are put off must not depend on each other.
+//! are made and taken away by that one alone. When dpkg has ended, what was mounted for it is gone; a worker stays in the
+//! folder of the pipes. Commands that are put off must not depend on each other.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -11,8 +12,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use super::python;
+use crate::error::{Context, Error, Result};
 use crate::interrupt;
+use crate::package::root::Root;
 use crate::report::words;
 use crate::sandbox::pipes::{Asker, Pipes, named_pipe};
 use crate::sandbox::{Job, Sandbox};
@@ -131,7 +134,7 @@ impl<'a> Crew<'a> {
         let crew = Arc::new(self);
         let mut workers = Vec::new();
         while let Some(fields) = pipes.question() {
-            let command = command(&fields);
+            let command = crew.command(&fields);
             if command.is_some() && workers.is_empty() {
                 let count = std::thread::available_parallelism().map_or(1, usize::from);
                 for number in 0..count {
@@ -163,6 +166,33 @@ impl<'a> Crew<'a> {
         })
     }
 
+    /// What a worker's shell is told; nothing for what cannot be put off.
+    fn command(&self, fields: &[Vec<u8>]) -> Option<String> {
+        let words: Option<Vec<&str>> = fields.iter().map(|field| std::str::from_utf8(field).ok()).collect();
+        let words = words?;
+        match self.compile(&words) {
+            Ok(Some(command)) => Some(command),
+            Ok(None) => line(&words),
+            Err(error) => {
+                tracing::debug!("`{}` is left to the program itself: {error}", words.join(" "));
+                line(&words)
+            }
+        }
+    }
+
+    /// Modules go to the compiler by way of a file: a package has any number of them.
+    fn compile(&self, words: &[&str]) -> Result<Option<String>> {
+        let ["py3compile", arguments @ ..] = words else { return Ok(None) };
+        let Some(modules) = python::modules(&Root::open(&self.root)?, arguments)? else { return Ok(None) };
+        let mut file =
+            tempfile::Builder::new().prefix("modules-").tempfile_in(&self.folder).context("listing modules")?;
+        let text: String = modules.names.iter().map(|name| format!("{name}\n")).collect();
+        file.write_all(text.as_bytes()).context("listing modules")?;
+        let (_, path) = file.keep().map_err(|error| error.error).context("listing modules")?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Ok(Some(format!("(cd / && exec {} -m py_compile -) <{name}", words::shell(&modules.interpreter))))
+    }
+
     fn wait_for_ready(&self, count: usize) {
         let mut state = self.queue.state();
         while state.ready + state.gone < count {
@@ -180,7 +210,7 @@ impl<'a> Crew<'a> {
         let name = format!("worker-{number}");
         let mut orders = named_pipe(&self.folder.join(&name))?;
         let script = format!(
-            "exec 3</{folder}/{name}; echo '{READY}'
+            "cd /{folder} && exec 3<{name}; echo '{READY}'
 while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; done",
             folder = super::FOLDER
         );
@@ -219,12 +249,11 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
     }
 }
 
-/// As a line for a shell; nothing for what cannot be one.
-fn command(fields: &[Vec<u8>]) -> Option<String> {
-    let words: Option<Vec<String>> = fields.iter().map(|field| String::from_utf8(field.clone()).ok()).collect();
-    let words = words.filter(|words| !words.is_empty() && words.iter().all(|word| !word.contains('\n')))?;
+/// As words for a shell; nothing for what cannot be a line.
+fn line(words: &[&str]) -> Option<String> {
+    let plain = !words.is_empty() && words.iter().all(|word| !word.contains('\n'));
     let line = words.iter().map(|word| words::shell(word)).collect::<Vec<_>>().join(" ");
-    (line.len() <= COMMAND_BYTES).then_some(line)
+    (plain && line.len() <= COMMAND_BYTES).then(|| format!("(cd / && exec {line})"))
 }
 
 #[cfg(test)]
@@ -233,10 +262,9 @@ mod tests {
 
     #[test]
     fn commands_are_lines_for_a_shell() {
-        let line = |words: &[&str]| command(&words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>());
         assert_eq!(
             line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(),
-            "py3compile -p x:amd64 '/usr/lib/a b'"
+            "(cd / && exec py3compile -p x:amd64 '/usr/lib/a b')"
         );
         assert_eq!(line(&["py3compile", "a\nb"]), None);
         assert_eq!(line(&[]), None);
