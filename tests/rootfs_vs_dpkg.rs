@@ -167,29 +167,10 @@ fn the_same_packages_give_the_same_root() {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
-    let reporter = Reporter::plain();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-    let proxies = Proxies::from_variables(std::env::vars());
-    let http = Client::new(proxies, Patience::default()).unwrap();
-    let environment = Environment { cache: scratch.path().into(), now, reporter: reporter.clone(), http };
+    let environment = environment(scratch.path());
     let lock = lock::resolve(&request(), &environment).unwrap();
+    let ours = build(&lock, &environment, scratch.path(), false);
     let store = Store::open(scratch.path()).unwrap();
-    let fetch =
-        |layer: &lock::LockedLayer| fetch_all(&layer.packages, &lock.evidence.repositories, &environment).unwrap();
-    let debs: Vec<_> = lock.layers.iter().map(fetch).collect();
-    let pairs = lock.layers.iter().zip(&debs);
-    let layers: Vec<_> = pairs.map(|(locked, debs)| rootfs::Layer { key: locked.digest(), locked, debs }).collect();
-    let mut folder = Folder::create(&scratch.path().join("ours")).unwrap();
-    let sandbox = Namespaces::new();
-    let mut workshop = Workshop {
-        store: &store,
-        sandbox: &sandbox,
-        folder: &mut folder,
-        scratch: scratch.path(),
-        plain: false,
-        reporter: &reporter,
-    };
-    let ours = rootfs::build(&layers, &mut workshop).unwrap();
     let mut folder = Folder::create(&scratch.path().join("theirs")).unwrap();
     oracle(folder.path(), &lock);
     let pack = store.writer(Digest::of(b"oracle")).unwrap();
@@ -197,6 +178,73 @@ fn the_same_packages_give_the_same_root() {
     // Contents of a pack that is not saved yet can be read all the same.
     let differences = differences(&ours, &theirs);
     assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+}
+
+/// What is random, or tells of the run, in layers; seal takes it out of every image.
+const OF_THE_RUN: [&str; 7] = [
+    "/etc/ssh/ssh_host_",
+    "/etc/machine-id",
+    "/var/lib/dbus/machine-id",
+    "/etc/chrony/chrony.keys",
+    "/var/log/",
+    "/var/cache/ldconfig/aux-cache",
+    "/var/lib/systemd/random-seed",
+];
+
+/// Native helpers of scripts, and workers beside dpkg, leave what the distribution's own programs leave, one after the
+/// other: every file with its bytes, owner, mode and time.
+#[test]
+fn helpers_of_scripts_change_nothing() {
+    if std::env::var_os("IMAGEBUILDER_ORACLE").is_none() || !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: set IMAGEBUILDER_ORACLE=1 to build with and without helpers (needs root and the network)");
+        return;
+    }
+    let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let environment = environment(one.path());
+    let lock = lock::resolve(&request(), &environment).unwrap();
+    let native = build(&lock, &environment, one.path(), false);
+    let plain = build(&lock, &environment, two.path(), true);
+    assert!(native.iter().any(|(path, _)| path.to_string().ends_with(".pyc")));
+    let paths: BTreeSet<&TreePath> = native.iter().chain(plain.iter()).map(|(path, _)| path).collect();
+    let counts = |path: &&&TreePath| !OF_THE_RUN.iter().any(|known| path.to_string().starts_with(known));
+    let mut found = Vec::new();
+    for path in paths.iter().filter(counts) {
+        let [one, two] = [&native, &plain].map(|tree| tree.get(path).map(|entry| (&entry.meta, &entry.kind)));
+        if one != two {
+            found.push(format!("{path}\n  native {one:?}\n  plain  {two:?}"));
+        }
+    }
+    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+}
+
+/// Downloads lie in the folder, or where `IMAGEBUILDER_ORACLE_CACHE` says.
+fn environment(scratch: &Path) -> Environment {
+    let reporter = Reporter::plain();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    let proxies = Proxies::from_variables(std::env::vars());
+    let http = Client::new(proxies, Patience::default()).unwrap();
+    let cache = std::env::var_os("IMAGEBUILDER_ORACLE_CACHE").map_or(scratch.to_path_buf(), Into::into);
+    Environment { cache, now, reporter, http }
+}
+
+fn build(lock: &Lock, environment: &Environment, scratch: &Path, plain: bool) -> Tree {
+    let store = Store::open(scratch).unwrap();
+    let fetch =
+        |layer: &lock::LockedLayer| fetch_all(&layer.packages, &lock.evidence.repositories, environment).unwrap();
+    let debs: Vec<_> = lock.layers.iter().map(fetch).collect();
+    let pairs = lock.layers.iter().zip(&debs);
+    let layers: Vec<_> = pairs.map(|(locked, debs)| rootfs::Layer { key: locked.digest(), locked, debs }).collect();
+    let mut folder = Folder::create(&scratch.join("ours")).unwrap();
+    let sandbox = Namespaces::new();
+    let mut workshop = Workshop {
+        store: &store,
+        sandbox: &sandbox,
+        folder: &mut folder,
+        scratch,
+        plain,
+        reporter: &environment.reporter,
+    };
+    rootfs::build(&layers, &mut workshop).unwrap()
 }
 
 fn differences(ours: &Tree, theirs: &Tree) -> Vec<String> {
