@@ -189,8 +189,8 @@ fn image(disk: &Path, format: Format) -> Result<()> {
     let disk_image = ext4::make(&tree, &options)?;
     let staging = Staging::open(disk, "node")?;
     let path = staging.path("node.img");
-    let source = Source { tree: &tree, disk: Some((&disk_image, uuid::Uuid::from_u128(3))), epoch: 0 };
-    Output { format, path }.write(&source, &Reporter::quiet())?;
+    let source = Source { tree: &tree, disk: Some((&disk_image, uuid::Uuid::from_u128(3))), epoch: 0, clusters: None };
+    Output { format, path }.write(&source, &Reporter::quiet()).map(drop)?;
     staging.publish(&FileSet { images: vec!["node.img".into()], side_files: Vec::new() }).map(drop)
 }
 
