@@ -23,7 +23,7 @@ pub fn peak_memory() -> (u64, u64) {
 /// Bytes that can still be written where a path lies; nothing if that cannot be told. For a path that is not there yet,
 /// its nearest folder counts.
 pub fn free_space(path: &Path) -> Option<u64> {
-    let there = path.ancestors().find(|path| path.exists())?;
+    let there = path.ancestors().find(|path| path.as_os_str().is_empty() || path.exists())?;
     let stat = rustix::fs::statvfs(if there.as_os_str().is_empty() { Path::new(".") } else { there }).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
