@@ -91,8 +91,8 @@ impl Folder {
         let stamp = Stamp {
             inode: stat.st_ino,
             size: stat.st_size as u64,
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as i64),
+            ctime: (stat.st_ctime, stat.st_ctime_nsec as i64),
         };
         self.placed.insert(stat.st_ino, (stamp, content));
     }
