@@ -187,6 +187,28 @@ fn threads_that_start_meanwhile_do_not_stop_a_job() {
     });
 }
 
+/// A bind must not be seen in an image: its folder keeps its time, unless the job has changed something there.
+#[test]
+fn binds_leave_no_trace_in_times() {
+    use std::os::unix::fs::MetadataExt;
+    if !privileged() {
+        return;
+    }
+    let (root, source) = (target(), tempfile::tempdir().unwrap());
+    let run = root.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let old = std::time::UNIX_EPOCH + std::time::Duration::new(1_234_567, 89);
+    let bind = || Bind { source: source.path().into(), target: TreePath::literal("run/a/b"), read_only: false };
+    for (script, kept) in [("touch /run/a/b/x", true), ("mkdir /run/made", false)] {
+        std::fs::File::open(&run).unwrap().set_modified(old).unwrap();
+        let (finished, _) = shell(root.path(), script, vec![bind()]);
+        assert!(finished.success, "{}", finished.tail);
+        let meta = run.metadata().unwrap();
+        assert_eq!((meta.mtime(), meta.mtime_nsec()) == (1_234_567, 89), kept, "{script}");
+        assert!(!run.join("a").exists());
+    }
+}
+
 /// The temporary folder of tests lies on a disk or in memory, and one of the two can be made anywhere.
 #[test]
 fn nothing_is_flushed_to_a_disk() {

@@ -37,13 +37,24 @@ pub(super) struct MountPoints {
     root: PathBuf,
     handle: rustix::fd::OwnedFd,
     made: Vec<(PathBuf, bool)>,
+    /// Folders in which places for binds were made: their times before that, and after.
+    touched: Vec<(PathBuf, Times, Times)>,
+}
+
+/// Modification time.
+type Times = (i64, i64);
+
+fn modified(path: &Path) -> Result<Times> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = path.symlink_metadata().with_context(|| format!("looking at {}", path.display()))?;
+    Ok((meta.mtime(), meta.mtime_nsec()))
 }
 
 impl MountPoints {
     pub(super) fn new(root: &Path) -> Result<Self> {
         let handle = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .with_context(|| format!("opening {}", root.display()))?;
-        Ok(MountPoints { root: root.to_path_buf(), handle, made: Vec::new() })
+        Ok(MountPoints { root: root.to_path_buf(), handle, made: Vec::new(), touched: Vec::new() })
     }
 
     /// Where a path of the target really lies on the host; `None` if there is nothing.
@@ -90,8 +101,48 @@ impl MountPoints {
         Ok(place)
     }
 
+    /// As [`MountPoints::find_or_make`], for a place that leaves no trace: the folder it is made in gets its time back, unless
+    /// the job changes something in that folder, too.
+    fn find_or_make_quietly(&mut self, path: &TreePath, directory: bool) -> Result<PathBuf> {
+        let folders = std::iter::successors(path.parent(), TreePath::parent);
+        let mut nearest = None;
+        for folder in folders {
+            nearest = self.find(&folder)?;
+            if nearest.is_some() {
+                break;
+            }
+        }
+        let before = nearest.as_deref().map(modified).transpose()?;
+        let count = self.made.len();
+        let place = self.find_or_make(path, directory)?;
+        if let (Some(folder), Some(before), true) = (nearest, before, self.made.len() > count) {
+            let after = modified(&folder)?;
+            match self.touched.iter_mut().find(|(known, ..)| *known == folder) {
+                Some((_, _, last)) => *last = after,
+                None => self.touched.push((folder, before, after)),
+            }
+        }
+        Ok(place)
+    }
+
     /// Takes the mount points that were made away, the last first. A folder that is no longer empty stays.
     pub(super) fn clear(&mut self) -> Result<()> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.retain(|(folder, _, after)| modified(folder).is_ok_and(|now| now == *after));
+        self.remove_made()?;
+        for (folder, (tv_sec, tv_nsec), _) in touched {
+            let time = rustix::fs::Timespec { tv_sec, tv_nsec: tv_nsec as _ };
+            let times = rustix::fs::Timestamps {
+                last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT as _ },
+                last_modification: time,
+            };
+            rustix::fs::utimensat(CWD, &folder, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+                .with_context(|| format!("setting the time of {}", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn remove_made(&mut self) -> Result<()> {
         while let Some((path, directory)) = self.made.pop() {
             let removed = if directory { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
             match removed {
@@ -140,7 +191,7 @@ pub(super) fn plan(points: &mut MountPoints, binds: &[Bind]) -> Result<Vec<Op>> 
     guards(points, &root, &inside, &mut ops)?;
     for bind in binds {
         let source = bind.source.canonicalize().with_context(|| format!("opening {}", bind.source.display()))?;
-        let place = inside(&points.find_or_make(&bind.target, source.is_dir())?);
+        let place = inside(&points.find_or_make_quietly(&bind.target, source.is_dir())?);
         bind_ops(&source, &place, bind.read_only, locked_flags(&source)?, &mut ops)?;
     }
     ops.push(Op::HostName { name: c"localhost".into() });
