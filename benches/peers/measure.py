@@ -1,6 +1,7 @@
 """Runs a command and says what it and everything it started took."""
 
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -20,12 +21,13 @@ def run(command, environment, folder, log):
     began = time.monotonic()
     with open(log, "wb") as file:
         quiet = dict(stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        process = subprocess.Popen(command, env=environment, cwd=folder, **quiet)
+        process = subprocess.Popen(command, env=environment, cwd=folder, process_group=0, **quiet)
     watch = Watch(process.pid)
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
-        process.terminate()
+        # All of it, and time to take its mounts away.
+        os.killpg(process.pid, signal.SIGTERM)
         process.wait()
         raise
     finally:
