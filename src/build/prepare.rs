@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock;
 use super::pack::Format;
@@ -13,10 +14,13 @@ use super::run::Options;
 use super::toolstree::{self, Program, Source};
 use crate::boot::{Identity, Layout};
 use crate::error::{Context, Error, Kind, Result};
-use crate::package::lock::{Lock, LockedFile, newest_build_time};
+use crate::api::params::software::Layer;
+use crate::package::fetch::deb_path;
+use crate::package::lock::{Lock, LockedFile, answers, newest_build_time};
 use crate::package::{self, Environment, fetch, keyring};
-use crate::plan::{self, Intent, LockedPlan, drift};
+use crate::plan::{self, Intent, LockedPlan, StepName, drift};
 use crate::tree::Digest;
+use crate::tree::store::Store;
 
 /// Where the lock of a build comes from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -38,15 +42,28 @@ pub struct Prepared<'a> {
     pub lock: Lock,
     pub plan: LockedPlan,
     pub layout: Layout,
-    /// In the order of `lock.packages()`.
+    /// In the order of `lock.packages()`. Not there yet before [`Prepared::fetch`].
     pub debs: Vec<PathBuf>,
+    fetched: AtomicBool,
     /// Keyrings that repositories name by path, for the image's own sources.
     pub keyrings: BTreeMap<String, Vec<u8>>,
     /// What checks the finished image, when that is asked for.
     pub tools: Option<(Source, Lock)>,
 }
 
-pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared<'a>> {
+impl Prepared<'_> {
+    /// Brings the packages into the store, unless they are known to be there. They are left out of [`prepare`] when
+    /// what they are made into is at hand.
+    pub fn fetch(&self, environment: &Environment) -> Result<()> {
+        if !self.fetched.load(Ordering::Relaxed) {
+            fetch_packages(self.intent, &self.lock, environment)?;
+            self.fetched.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> Result<Prepared<'a>> {
     let environment = &options.environment;
     for finding in &intent.warnings {
         environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
@@ -58,25 +75,51 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>) -> Result<Prepared
         held.map_err(|error| error.about(&["storage", "qcow_capacity"]))?;
     }
     let keyrings = keyring_files(intent)?;
-    let known = existing(intent, options)?;
-    let is_new = known.is_none();
-    let (lock, debs) = match known {
+    let (lock, is_new) = match existing(intent, options)? {
         Some(lock) => {
-            let debs = use_lock(intent, &lock, &keyrings, options)?;
-            (lock, debs)
+            check(intent, &lock, options.epoch, &keyrings)?;
+            (lock, false)
         }
         None => {
             let lock = package::lock::resolve(&toolstree::image_request(intent), environment)?;
-            make_lock(intent, lock, options.epoch, environment)?
+            (completed(intent, lock, options.epoch)?, true)
         }
     };
-    clock::check(environment.now, lock.epoch.into_iter().chain([newest_build_time(&debs)?]))?;
+    let Packages { lock, debs, newest, fetched } = packages(intent, lock, environment, store)?;
+    clock::check(environment.now, lock.epoch.into_iter().chain([newest]))?;
     let plan = LockedPlan::new(intent, &lock)?;
     let tools = match options.verify {
         true => Some(tools(intent, &lock, is_new, environment)?),
         false => None,
     };
-    Ok(Prepared { intent, lock, plan, layout, debs, keyrings, tools })
+    Ok(Prepared { intent, lock, plan, layout, debs, fetched: fetched.into(), keyrings, tools })
+}
+
+/// The packages of a lock, and the lock with its epoch.
+struct Packages {
+    lock: Lock,
+    debs: Vec<PathBuf>,
+    /// The newest build time.
+    newest: i64,
+    /// Else the root file system that they make is in the store.
+    fetched: bool,
+}
+
+fn packages(intent: &Intent, mut lock: Lock, environment: &Environment, store: &Store) -> Result<Packages> {
+    if let Some(newest) = answers::recall_time(&lock, environment) {
+        let settled = Lock { epoch: lock.epoch.or(Some(newest)), ..lock.clone() };
+        let plan = LockedPlan::new(intent, &settled)?;
+        if Layer::ALL.last().is_some_and(|top| store.has(plan.digest_of(StepName::Rootfs(*top)))) {
+            let debs = lock.packages().map(|package| deb_path(&environment.cache, &package.sha256)).collect();
+            environment.reporter.note("packages: not needed, what they make is in the cache");
+            return Ok(Packages { lock: settled, debs, newest, fetched: false });
+        }
+    }
+    let debs = fetch_packages(intent, &lock, environment)?;
+    lock.settle_epoch(&debs)?;
+    let newest = newest_build_time(&debs)?;
+    answers::keep_time(&lock, newest, environment)?;
+    Ok(Packages { lock, debs, newest, fetched: true })
 }
 
 /// The programs that check the image. Its lock names them, so no index is needed.
@@ -129,21 +172,10 @@ pub fn missing(intent: &Intent) -> Error {
     error.hint("make it with `imagebuilder lock` on the same documents, and commit it")
 }
 
-/// Compares a lock with everything it has to fit, then brings its packages into the store.
-fn use_lock(
-    intent: &Intent,
-    lock: &Lock,
-    keyrings: &BTreeMap<String, Vec<u8>>,
-    options: &Options<'_>,
-) -> Result<Vec<PathBuf>> {
-    if let Locking::Given(_) = options.locking {
-        // That of an image: nobody can bring it up to date.
-        drift::check(intent, lock).map_err(|error| error.only_hint(plan::rebuild::ANOTHER_VERSION))?;
-    }
-    check(intent, lock, options.epoch, keyrings)?;
+fn fetch_packages(intent: &Intent, lock: &Lock, environment: &Environment) -> Result<Vec<PathBuf>> {
     let packages: Vec<_> = lock.packages().cloned().collect();
     let repositories = lock.repositories_at(&intent.package_request())?;
-    fetch::fetch_all(&packages, &repositories, &options.environment).map_err(|error| match error.kind() {
+    fetch::fetch_all(&packages, &repositories, environment).map_err(|error| match error.kind() {
         Kind::Network => error.hint(
             "archives drop packages when newer ones come: `imagebuilder lock --update` takes those; a `snapshot` \
              of the repository, or a store that has them, keeps the old ones",
@@ -178,17 +210,23 @@ pub fn check(intent: &Intent, lock: &Lock, epoch: Option<i64>, keyrings: &BTreeM
 /// Makes a freshly resolved lock complete: fetches what it names, settles the epoch. Its packages come back too.
 pub fn make_lock(
     intent: &Intent,
-    mut lock: Lock,
+    lock: Lock,
     epoch: Option<i64>,
     environment: &Environment,
 ) -> Result<(Lock, Vec<PathBuf>)> {
-    plan::locked::complete(&mut lock, intent);
-    lock.files = locked_files(&keyring_files(intent)?);
+    let mut lock = completed(intent, lock, epoch)?;
     let packages: Vec<_> = lock.packages().cloned().collect();
     let debs = fetch::fetch_all(&packages, &lock.repositories_at(&intent.package_request())?, environment)?;
-    lock.ask_epoch(epoch)?;
     lock.settle_epoch(&debs)?;
     Ok((lock, debs))
+}
+
+/// Everything in a freshly resolved lock that does not need its packages.
+fn completed(intent: &Intent, mut lock: Lock, epoch: Option<i64>) -> Result<Lock> {
+    plan::locked::complete(&mut lock, intent);
+    lock.files = locked_files(&keyring_files(intent)?);
+    lock.ask_epoch(epoch)?;
+    Ok(lock)
 }
 
 fn locked_files(keyrings: &BTreeMap<String, Vec<u8>>) -> Vec<LockedFile> {

@@ -107,6 +107,12 @@ impl Store {
         }
     }
 
+    /// Whether a finished step and its packs are there; [`Store::load`] may still find them damaged.
+    pub fn has(&self, key: Digest) -> bool {
+        let tree = self.tree_path(key);
+        tree.is_file() && sweep::packs_of(&tree).iter().all(|pack| self.pack_path(pack).is_file())
+    }
+
     /// Moves packs out of the way in which this process has met damaged contents; whether there were any. Afterwards
     /// the steps that refer to them are absent and can be made again.
     pub fn set_damaged_aside(&self) -> Result<bool> {

@@ -1,6 +1,7 @@
 //! Answers of the resolver, kept: what a request got from exactly these signed indexes.
 //!
-//! Owns: `<cache>/answers-v1/<key>`, one text file an answer, SHA-256 of the rest in its last line. The key covers all
+//! Owns: `<cache>/answers-v1/<key>`, one text file an answer, SHA-256 of the rest in its last line. Beside them lie the
+//! build times of sets of packages ([`recall_time`]), so that an epoch can be told without the packages. The key covers all
 //! that the resolver looks at: digests and pins of the package indexes, the request, and [`RECIPE`]. The signed index
 //! itself is fetched and checked each time; only reading what it names and choosing from it is saved. A file that is
 //! damaged counts as absent.
@@ -9,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{LockedLayer, LockedPackage, PackageRequest, Request};
+use super::{Lock, LockedLayer, LockedPackage, PackageRequest, Request};
 use crate::api::params::software::Layer;
 use crate::error::{Context, Result};
 use crate::package::Environment;
@@ -68,17 +69,7 @@ impl Question {
 
     /// The answer of before, if there is one and it is whole.
     pub fn recall(&self) -> Option<Answer> {
-        let mut text = String::new();
-        let file = std::fs::File::open(&self.path).ok()?;
-        (&file).take(LIMIT).read_to_string(&mut text).ok()?;
-        let body = text.get(..text.len().checked_sub(65)?)?;
-        if text[body.len()..] != format!("{}\n", Digest::of(body.as_bytes())) {
-            return None;
-        }
-        // Says when it was used last. Where that fails it only seems older than it is.
-        let now = Duration::from_secs(u64::try_from(self.now).unwrap_or(0));
-        _ = file.set_modified(UNIX_EPOCH + now);
-        self.parse(body)
+        self.parse(&read(&self.path, self.now)?)
     }
 
     fn parse(&self, body: &str) -> Option<Answer> {
@@ -116,16 +107,7 @@ impl Question {
 
     /// Keeps an answer.
     pub fn keep(&self, answer: &Answer) -> Result<()> {
-        let Some(mut text) = self.write(answer) else { return Ok(()) };
-        text.push_str(&format!("{}\n", Digest::of(text.as_bytes())));
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let context = || format!("writing {}", self.path.display());
-        std::fs::create_dir_all(folder).with_context(context)?;
-        let mut file = tempfile::Builder::new().prefix(".answer-").tempfile_in(folder).with_context(context)?;
-        file.write_all(text.as_bytes()).with_context(context)?;
-        // Not synced: a torn one is noticed by its digest.
-        file.persist(&self.path).map_err(|error| error.error).with_context(context)?;
-        Ok(())
+        self.write(answer).map_or(Ok(()), |text| write(&self.path, text))
     }
 
     /// Nothing where a word would fall apart; the index parser lets no such word through.
@@ -158,6 +140,48 @@ impl Question {
             package.size, package.sha256
         ))
     }
+}
+
+/// The newest build time of a lock's packages, if these were looked at before.
+pub fn recall_time(lock: &Lock, environment: &Environment) -> Option<i64> {
+    let body = read(&time_path(lock, environment), environment.now)?;
+    body.strip_prefix("newest ")?.trim_end().parse().ok()
+}
+
+/// Keeps it.
+pub fn keep_time(lock: &Lock, newest: i64, environment: &Environment) -> Result<()> {
+    write(&time_path(lock, environment), format!("newest {newest}\n"))
+}
+
+fn time_path(lock: &Lock, environment: &Environment) -> PathBuf {
+    let packages: Vec<String> = lock.packages().map(|package| package.sha256.to_hex()).collect();
+    let key = Digest::of(format!("newest build time\n{}", packages.join("\n")).as_bytes());
+    environment.cache.join(FOLDER).join(key.to_hex())
+}
+
+/// What is before the digest, if that is right.
+fn read(path: &Path, now: i64) -> Option<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path).ok()?;
+    (&file).take(LIMIT).read_to_string(&mut text).ok()?;
+    let cut = text.len().checked_sub(65)?;
+    let whole = *text.get(cut..)? == format!("{}\n", Digest::of(text.get(..cut)?.as_bytes()));
+    // Says when it was used last. Where that fails it only seems older than it is.
+    _ = file.set_modified(UNIX_EPOCH + Duration::from_secs(u64::try_from(now).unwrap_or(0)));
+    text.truncate(cut);
+    whole.then_some(text)
+}
+
+fn write(path: &Path, mut text: String) -> Result<()> {
+    text.push_str(&format!("{}\n", Digest::of(text.as_bytes())));
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let context = || format!("writing {}", path.display());
+    std::fs::create_dir_all(folder).with_context(context)?;
+    let mut file = tempfile::Builder::new().prefix(".answer-").tempfile_in(folder).with_context(context)?;
+    file.write_all(text.as_bytes()).with_context(context)?;
+    // Not synced: a torn one is noticed by its digest.
+    file.persist(path).map_err(|error| error.error).with_context(context)?;
+    Ok(())
 }
 
 /// What stays one word.
