@@ -64,7 +64,7 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
     let prepared = intents
         .iter()
         .map(|intent| {
-            prepare(intent, options)
+            prepare(intent, options, &caches.store)
                 .map_err(|error| intent.locate(error))
                 .with_context(|| format!("preparing image `{}`", intent.image))
         })
@@ -176,6 +176,13 @@ fn root_file_system(
         layers.push(rootfs::Layer { key, locked, debs: own });
     }
     let reporter = &options.environment.reporter;
+    if let Some(top) = layers.last() {
+        if let Some(tree) = store.load(top.key)? {
+            reporter.note(format!("layer {}: unchanged, taken from the cache", top.locked.layer.name()));
+            return Ok(tree);
+        }
+    }
+    one.fetch(&options.environment)?;
     let plain = options.plain_scripts;
     let mut workshop = rootfs::Workshop { store, sandbox: options.sandbox, folder, scratch: work, plain, reporter };
     rootfs::build(&layers, &mut workshop)
