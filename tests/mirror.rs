@@ -141,10 +141,11 @@ fn an_unchanged_index_is_not_read_again() {
     assert_eq!(run.resolve().unwrap(), first);
     assert_eq!(run.mirror.taken(""), [IN_RELEASE]);
     // Another date, the same packages.
-    run.mirror.replace(Suite { date: now(), ..Suite::default() }.files(&run.archive));
+    let newer = now();
+    run.mirror.replace(Suite { date: newer, ..Suite::default() }.files(&run.archive));
     let later = run.resolve().unwrap();
     assert_eq!((run.left("indexes/sha256").len(), later.digest()), (0, first.digest()));
-    assert_eq!(later.evidence.repositories["test"].date, date(now()).as_str());
+    assert_eq!(later.evidence.repositories["test"].date, date(newer).as_str());
     // Another question, a damaged answer, another pin: the index is needed.
     let mut request = run.request(run.archive.repository(&run.mirror));
     request.layers.truncate(1);
