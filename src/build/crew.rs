@@ -3,7 +3,7 @@
 //! Owns: [`Crew`]. Packages are prepared in the order in which they are likely to be wanted; one that is wanted earlier
 //! comes next. A crew that works ahead of its layer lets everybody else go first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -76,6 +76,16 @@ impl<'scope, 'a: 'scope> Crew<'scope, 'a> {
 
     pub fn packages(&self) -> &[Binary] {
         &self.shared.work.packages
+    }
+
+    /// Says in which order packages will be wanted; those that are not named come last.
+    pub fn reorder(&self, order: impl DoubleEndedIterator<Item = usize>) {
+        let mut state = self.shared.state();
+        let left: BTreeSet<usize> = state.todo.iter().copied().collect();
+        let named: Vec<usize> = order.rev().filter(|at| left.contains(at)).collect();
+        let mut todo: Vec<usize> = state.todo.iter().copied().filter(|at| !named.contains(at)).collect();
+        todo.extend(named);
+        state.todo = todo;
     }
 
     /// A package, as soon as it is prepared. Each can be had once.

@@ -157,6 +157,7 @@ fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, worksho
     let new = only_new(crew.packages(), &database)?;
     let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch, workshop.plain)?;
     let waves = waves::plan(crew.packages(), &new, &database)?;
+    crew.reorder(waves.iter().flatten().copied());
     for (number, wave) in waves.iter().enumerate() {
         let which = if waves.len() == 1 { String::new() } else { format!(", wave {}", number + 1) };
         let title = format!("unpack {name}{which}");
