@@ -22,7 +22,7 @@ const PARTS: [&str; 4] = [
 /// First half of the SHA-256 digest of the program without the line that has its version, and of its parts.
 const KNOWN: [(&str, &str); 1] = [("4c5e6c7ac1fb4b7992c409bde0dabed4", "python3-defaults 3.11 (Debian 12)")];
 const DEFAULTS: &str = "usr/share/python3/debian_defaults";
-/// Modules that are not to be compiled are listed here.
+/// Modules that are not to be compiled are listed here, as `type|versions|folder|pattern`.
 const EXCLUDED: &str = "usr/share/python3/bcep";
 
 /// What there is to compile: the interpreter, and the modules by name.
@@ -36,9 +36,10 @@ pub(super) struct Modules {
 pub(super) fn modules(root: &Root, arguments: &[&str]) -> Result<Option<Modules>> {
     let ["-p", package] = arguments else { return Ok(None) };
     let Some(interpreter) = interpreter(root)? else { return Ok(None) };
-    if !known(root)? || root.stat(&TreePath::literal(EXCLUDED))?.is_some() {
+    if !known(root)? {
         return Ok(None);
     }
+    let Some(excluded) = excluded(root)? else { return Ok(None) };
     let diversions = root.read_text(&TreePath::literal("var/lib/dpkg/diversions"))?;
     let Some(list) = list(root, package)? else { return Ok(None) };
     let short = interpreter.trim_start_matches("/usr/bin/python");
@@ -47,8 +48,12 @@ pub(super) fn modules(root: &Root, arguments: &[&str]) -> Result<Option<Modules>
         match version(name) {
             None => {}
             Some(version) if version == "3" || version == short => {
-                // Compiled before, diverted, or of a name that does not fit into a line.
-                if diversions.contains(name) || name.contains('\r') || is_compiled(root, name)? {
+                // Perhaps excluded, compiled before, diverted, or of a name that does not fit into a line.
+                if excluded.iter().any(|folder| name.starts_with(folder))
+                    || diversions.contains(name)
+                    || name.contains('\r')
+                    || is_compiled(root, name)?
+                {
                     return Ok(None);
                 }
                 names.push(name.to_owned());
@@ -82,6 +87,20 @@ fn interpreter(root: &Root) -> Result<Option<String>> {
     let path = format!("usr/bin/{name}");
     let there = TreePath::new(&path).map(|path| root.resolve(&path)).transpose()?.flatten().is_some();
     Ok((there && name.starts_with("python3.")).then(|| format!("/{path}")))
+}
+
+/// The folders of all lists of modules that are not to be compiled; nothing if one cannot be read.
+fn excluded(root: &Root) -> Result<Option<Vec<String>>> {
+    let place = TreePath::literal(EXCLUDED);
+    let mut folders = Vec::new();
+    for name in root.names(&place)? {
+        let text = root.read_text(&place.join(&name))?;
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let Some(folder) = line.split('|').nth(2).filter(|folder| folder.starts_with('/')) else { return Ok(None) };
+            folders.push(folder.to_owned());
+        }
+    }
+    Ok(Some(folders))
 }
 
 fn list(root: &Root, package: &str) -> Result<Option<String>> {
@@ -152,5 +171,9 @@ mod tests {
         assert_eq!(list(&root, "x:amd64").unwrap().as_deref(), Some("/usr/lib/python3/dist-packages/x.py\n"));
         assert_eq!(list(&root, "../x").unwrap(), None);
         assert_eq!(modules(&root, &["-p", "x"]).unwrap(), None);
+        assert_eq!(excluded(&root).unwrap(), Some(Vec::new()));
+        std::fs::create_dir_all(root.path().join(EXCLUDED)).unwrap();
+        std::fs::write(root.path().join(EXCLUDED).join("x"), "# x\nre|-3.5|/usr/lib/python3/x|.*y.py\n").unwrap();
+        assert_eq!(excluded(&root).unwrap(), Some(vec!["/usr/lib/python3/x".to_owned()]));
     }
 }
