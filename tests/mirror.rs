@@ -166,6 +166,18 @@ fn an_unchanged_index_is_not_read_again() {
 }
 
 #[test]
+fn images_of_one_run_see_one_index() {
+    let run = Run::new();
+    let environment = run.environment();
+    let request = run.request(run.archive.repository(&run.mirror));
+    let first = lock::resolve(&request, &environment).unwrap();
+    run.mirror.replace(Suite { date: now() - 60, ..Suite::default() }.files(&run.archive));
+    assert_eq!(lock::resolve(&request, &environment).unwrap(), first);
+    assert_eq!(run.mirror.taken(IN_RELEASE).len(), 1);
+    assert_ne!(run.resolve().unwrap(), first, "the next run asks");
+}
+
+#[test]
 fn a_tampered_index_is_refused() {
     let run = Run::new();
     let mut files = Suite::default().files(&run.archive);

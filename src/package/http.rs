@@ -4,9 +4,10 @@
 //! gets requests for `http:` addresses in the absolute form (RFC 9112, 3.2.2), because many proxies refuse CONNECT
 //! to port 80. Nothing here looks at the environment itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::http::Uri;
@@ -94,6 +95,8 @@ struct Inner {
     forward: Option<(Agent, Option<String>)>,
     /// Tunnels to `https:` addresses.
     tunnel: Option<Agent>,
+    /// Small files of this run, by address: its images see one and the same signed index, and it is fetched once.
+    small: Mutex<BTreeMap<String, Arc<Vec<u8>>>>,
 }
 
 /// A response whose body is still to be read.
@@ -139,7 +142,17 @@ impl Client {
             }
         };
         let direct = config(None).new_agent();
-        Ok(Client(Arc::new(Inner { proxies, patience, direct, forward, tunnel })))
+        Ok(Client(Arc::new(Inner { proxies, patience, direct, forward, tunnel, small: Mutex::default() })))
+    }
+
+    /// A small file that this run has fetched already.
+    pub fn remembered(&self, url: &str) -> Option<Arc<Vec<u8>>> {
+        self.0.small.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned()
+    }
+
+    pub fn remember(&self, url: &str, bytes: &[u8]) {
+        let mut small = self.0.small.lock().unwrap_or_else(PoisonError::into_inner);
+        small.insert(url.to_owned(), Arc::new(bytes.to_vec()));
     }
 
     pub fn patience(&self) -> &Patience {

@@ -288,14 +288,20 @@ fn unexpected(client: &Client, url: &str, status: u16) -> Error {
     }
 }
 
-/// A file whose size and digest nobody knows yet (the signed index itself), into memory.
+/// A file whose size and digest nobody knows yet (the signed index itself), into memory; once a run.
 pub fn download_small(client: &Client, url: &str, limit: u64) -> Result<Vec<u8>> {
+    if let Some(bytes) = client.remembered(url) {
+        return Ok(bytes.to_vec());
+    }
     let patience = client.patience();
     let mut pause = patience.pause;
     for attempt in 1.. {
         interrupt::check()?;
         let failure = match small_attempt(client, url, limit) {
-            Ok(bytes) => return Ok(bytes),
+            Ok(bytes) => {
+                client.remember(url, &bytes);
+                return Ok(bytes);
+            }
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing(error)) => error,
         };
