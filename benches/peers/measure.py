@@ -38,8 +38,8 @@ def run(command, environment, folder, log):
 
 
 class Watch(threading.Thread):
-    """The memory of a process and all below it, twice a second: what is neither a file's nor on tmpfs (RssAnon),
-    which can be added up."""
+    """The memory of a process and all below it, twice a second: what is neither a file's nor on tmpfs; what processes
+    share counts once (Pss_Anon)."""
 
     def __init__(self, pid):
         super().__init__(daemon=True)
@@ -72,8 +72,8 @@ def below(pid):
 
 def anonymous(pid):
     try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
                 return int(line.split()[1])
     except OSError:
         pass
