@@ -73,6 +73,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         plain_scripts: false,
     };
     let built = crate::build::run(std::slice::from_ref(&intent), &options)?;
+    if let Some(size) = globals.cache_size() {
+        crate::build::cache::prune::keep_below(&options.environment.cache, size, &reporter)?;
+    }
     let file = built.first().and_then(|built| built.files.first());
     let file = file.ok_or_else(|| Error::build("the build gave no image file"))?;
     if !args.check {

@@ -17,7 +17,7 @@ use super::write::Options;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
 use crate::format::disk::parallel::{Jobs, in_order};
-use crate::format::disk::sparse::is_zero;
+use crate::format::disk::sparse::{begin_to_flush, is_zero};
 use crate::format::disk::sums::{Sums, while_writing};
 use crate::tree::Digest;
 use crate::tree::clusters::{Clusters, Fate, NewClusters};
@@ -181,6 +181,7 @@ fn stream(disk: &DiskImage, file: &File, options: &Options, clusters: &Clusters,
             fill_segment(disk, clusters, worker, segment, &mut bytes[from..from + segment.length as usize])?;
         }
         file.write_all_at(&bytes, stretch.offset).context("writing the qcow2 image")?;
+        begin_to_flush(file, stretch.offset, bytes.len() as u64);
         Ok(Some(bytes))
     };
     while_writing(|pieces| {
