@@ -85,7 +85,9 @@ fn request() -> Request {
         keyring: "debian-archive".into(),
         ..Repository::default()
     };
-    let packages = PACKAGES.split_whitespace();
+    // More of them, for who wants to know about these.
+    let more = std::env::var("IMAGEBUILDER_ORACLE_PACKAGES").unwrap_or_default();
+    let packages = PACKAGES.split_whitespace().chain(more.split_whitespace());
     let packages = packages.map(|name| PackageRequest { name: name.into(), version: None }).collect();
     Request {
         architecture: "amd64".into(),
