@@ -123,6 +123,8 @@ impl Console {
     pub fn log_in(&mut self, user: &str, password: &str, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         let left = || deadline.saturating_duration_since(Instant::now());
+        // An emulated machine on a busy host takes as long for a shell as it does for everything else.
+        let patience = PROMPT_TIMEOUT.max(timeout / 3);
         // A system that gave up will not come to a prompt; no need to wait for the end of the time.
         let words = ["login: ", "Kernel panic", "You are in emergency mode", "the root account is locked"];
         let word = self.wait_for(&words, left())?;
@@ -136,7 +138,7 @@ impl Console {
             if self.wait_for(&["Password: "], PROMPT_TIMEOUT).is_ok() {
                 self.send_line(password)?;
                 // Debian's and Ubuntu's prompts end in `$ `, with colour codes or without.
-                if self.wait_for(&["$ ", "# ", "$\u{1b}", "Login incorrect"], PROMPT_TIMEOUT)? < 3 {
+                if self.wait_for(&["$ ", "# ", "$\u{1b}", "Login incorrect"], patience)? < 3 {
                     break;
                 }
             }
@@ -149,7 +151,7 @@ impl Console {
         // A plain shell without line editing, prompts, echo and wrapped lines: what comes back is output only.
         self.send_line("exec sudo -n env PS1= PS2= TERM=dumb LC_ALL=C.UTF-8 sh")?;
         self.send_line("stty -echo cols 0; dmesg -n 1; echo re''ady-for-commands")?;
-        self.wait_for(&["ready-for-commands"], PROMPT_TIMEOUT)?;
+        self.wait_for(&["ready-for-commands"], patience)?;
         Ok(())
     }
 
