@@ -77,6 +77,10 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
     let keyrings = keyring_files(intent)?;
     let (lock, is_new) = match existing(intent, options)? {
         Some(lock) => {
+            if let Locking::Given(_) = options.locking {
+                // That of an image: nobody can bring it up to date.
+                drift::check(intent, &lock).map_err(|error| error.only_hint(plan::rebuild::ANOTHER_VERSION))?;
+            }
             check(intent, &lock, options.epoch, &keyrings)?;
             (lock, false)
         }

@@ -69,7 +69,8 @@ impl StepName {
             StepName::Rootfs(_) => 2,
             StepName::Initramfs => 1,
             StepName::Osconfig => 1,
-            StepName::Seal => 1,
+            // 2: the time of emptied folders does not tell that something was in them.
+            StepName::Seal => 2,
             // 2: ext4 written by our own code. 3: its zones, and holes in sparse files.
             StepName::Pack => 3,
         }

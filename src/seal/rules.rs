@@ -32,7 +32,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         id: "runtime-folders",
-        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`, no plain files in `/dev`; `/tmp` and `/var/tmp` have mode 1777",
+        description: "nothing in `/tmp`, `/var/tmp`, `/run`, `/proc`, `/sys`, no plain files in `/dev`; `/tmp` and `/var/tmp` have mode 1777, and they and `/run` the time of the epoch",
         apply: runtime_folders,
     },
     Rule {
@@ -132,10 +132,13 @@ fn runtime_folders(seal: &mut Seal) -> Result<()> {
     }
     // Mount points that a sandbox made for device nodes.
     seal.remove_below("dev", |_, entry| matches!(entry.kind, Kind::File(_) | Kind::HardLink(_)))?;
-    for folder in ["tmp", "var/tmp"] {
+    let epoch = seal.epoch;
+    for (folder, mode) in [("tmp", Some(0o1777)), ("var/tmp", Some(0o1777)), ("run", None)] {
         let at = seal.tree.resolve(&TreePath::literal(folder))?;
-        if let Some(entry) = seal.tree.get_mut(&at) {
-            entry.meta.mode = 0o1777;
+        if let Some(entry) = seal.tree.get_mut(&at).filter(|entry| matches!(entry.kind, Kind::Directory)) {
+            entry.meta.mode = mode.unwrap_or(entry.meta.mode);
+            // Whether something was in it for a while is chance, too: scripts, and what helps them.
+            entry.meta.mtime = epoch;
         }
     }
     Ok(())

@@ -85,6 +85,9 @@ fn takes_out_what_chance_left() {
     assert_eq!(text(&tree, "/etc/shadow").unwrap(), "root:*:19675:0:99999:7:::\nbin:*:19000:0:99999:7:::\n");
     assert_eq!(tree.get(&path("/etc/late")).unwrap().meta.mtime, EPOCH);
     assert_eq!(tree.get(&path("/tmp")).unwrap().meta.mode, 0o1777);
+    for folder in ["/tmp", "/var/tmp", "/run"] {
+        assert_eq!(tree.get(&path(folder)).unwrap().meta.mtime, EPOCH, "{folder}");
+    }
     assert_eq!(text(&tree, META).unwrap(), "meta\n");
 }
 
