@@ -92,7 +92,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let desk =
         Desk { environment: build::environment(globals, globals.cache_dir()?)?, epoch: epoch::source_date_epoch()? };
     // Nobody takes away meanwhile what is fetched.
-    let _in_use = cache::InUse::shared(&desk.environment.cache)?;
+    let _in_use = cache::InUse::shared(&desk.environment.cache, &desk.environment.reporter)?;
     for intent in &intents {
         let done = match (&args.check, &args.update) {
             (true, _) => desk.check(intent, args.fresh),

@@ -62,7 +62,7 @@ impl Store {
 
     /// The same; what happens there is told to the reporter.
     pub fn open_with(cache: &Path, reporter: &Reporter) -> Result<Store> {
-        let lock = share(cache)?;
+        let lock = share(cache, reporter)?;
         let store = Self::open_alone(cache, reporter)?;
         Ok(Store { _in_use: Some(Arc::new(lock)), ..store })
     }
@@ -216,15 +216,22 @@ pub fn in_use(cache: &Path) -> Result<File> {
     fs::create_dir_all(cache).and_then(|()| open()).with_context(|| format!("opening {}", path.display()))
 }
 
-/// Says that somebody works with a cache, as long as the file is open. Waits for those who remove something.
-pub fn share(cache: &Path) -> Result<File> {
+/// Says that somebody works with a cache, as long as the file is open. Waits for those who remove something, in small
+/// portions, so that Ctrl-C is heard.
+pub fn share(cache: &Path, reporter: &Reporter) -> Result<File> {
     let file = in_use(cache)?;
+    let mut waiting = false;
     loop {
-        match flock(&file, FlockOperation::LockShared) {
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::INTR) => interrupt::check()?,
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => interrupt::check()?,
             Err(error) => return Err(error).with_context(|| format!("locking {}", cache.display())),
         }
+        if !waiting {
+            reporter.note("waiting: another process checks or shrinks this cache");
+            waiting = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

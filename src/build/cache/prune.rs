@@ -48,8 +48,8 @@ pub struct InUse {
 
 impl InUse {
     /// Nobody removes anything as long as this lives.
-    pub fn shared(cache: &Path) -> Result<InUse> {
-        Ok(InUse { _lock: store::share(cache)? })
+    pub fn shared(cache: &Path, reporter: &Reporter) -> Result<InUse> {
+        Ok(InUse { _lock: store::share(cache, reporter)? })
     }
 
     /// Alone with the cache, if nobody uses it now.
