@@ -13,6 +13,13 @@ fn program() -> PathBuf {
     std::env::var_os("IMAGEBUILDER_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_imagebuilder").into(), PathBuf::from)
 }
 
+/// What the program is linked to, by the loader's own word (`LD_TRACE_LOADED_OBJECTS`, ld.so(8)).
+fn libraries() -> Vec<PathBuf> {
+    let output = Command::new(program()).env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    listing.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()
+}
+
 /// A root file system with only what the program is linked to.
 struct Empty {
     root: tempfile::TempDir,
@@ -32,11 +39,8 @@ impl Empty {
             std::fs::create_dir_all(at(folder)).unwrap();
         }
         std::fs::copy(program(), at("imagebuilder")).unwrap();
-        // This test is linked to what the program is linked to.
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let libraries = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
-        for library in libraries.filter(|path| path.starts_with('/') && path.contains(".so")) {
-            std::fs::copy(library, at("lib64").join(Path::new(library).file_name().unwrap())).unwrap();
+        for library in libraries() {
+            std::fs::copy(&library, at("lib64").join(library.file_name().unwrap())).unwrap();
         }
         for file in ["etc/ssl/certs/ca-certificates.crt", "etc/resolv.conf", "etc/hosts"] {
             let _ = std::fs::copy(Path::new("/").join(file), at(file));
@@ -47,9 +51,12 @@ impl Empty {
             empty.bind(Path::new("/dev").join(device), Path::new("/dev").join(device));
         }
         match empty.command(&["--version"]).output() {
-            Ok(output) if output.status.success() => Some(empty),
-            other => {
-                println!("skipped: this process may not change its root: {other:?}");
+            Ok(output) => {
+                assert!(output.status.success(), "{}", text(&output));
+                Some(empty)
+            }
+            Err(error) => {
+                println!("skipped: this process may not change its root: {error}");
                 None
             }
         }

@@ -221,7 +221,7 @@ fn inside() {
     }
     let folder = tempfile::tempdir().unwrap();
     let deb = package(folder.path());
-    let lock = |file: &str| file.ends_with(".lock") || file.ends_with("/.gate");
+    let lock = |file: &str| file == "in-use" || file.ends_with(".lock") || file.ends_with("/.gate");
     let nothing = |_: &str| false;
     let mut count = points("the store", &[64 * KIB, 200 * KIB, 400 * KIB, 560 * KIB], &store, &lock);
     count += points("a tree on the host", &[40 * KIB, 150 * KIB, 300 * KIB, 500 * KIB], &show, &nothing);
