@@ -4,22 +4,20 @@
 //! Documents need neither network nor privileges. Mirrors are served here; a build reaches them after it has entered
 //! its user namespace, and where the machine refuses one, these tests say so and end.
 
+#[path = "support/outcome.rs"]
+mod outcome;
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use outcome::Outcome;
 use support::mirror::{Archive, Fault, IN_RELEASE, INDEX, Mirror, Suite, TOOL, now};
 
 /// A folder with the shipped functions, a place for documents, a cache and an output folder.
 struct Desk {
     folder: tempfile::TempDir,
-}
-
-struct Outcome {
-    code: Option<i32>,
-    text: String,
 }
 
 impl Desk {
@@ -105,30 +103,6 @@ spec:
     fn assert_clean(&self) {
         let left: Vec<_> = std::fs::read_dir(self.path("out")).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "left in the output folder: {left:?}");
-    }
-}
-
-impl Outcome {
-    fn of(output: Output) -> Self {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Outcome { code: output.status.code(), text }
-    }
-
-    fn expect(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        for word in words {
-            assert!(self.text.contains(word), "`{word}` is not in:\n{}", self.text);
-        }
-    }
-
-    /// The machine refuses what every build needs.
-    fn is_skipped(&self) -> bool {
-        let refused = self.code == Some(1) && (self.text.contains("namespace") || self.text.contains("newuidmap"));
-        if refused || self.text.contains("/etc/subuid gives") {
-            println!("skipped: no user namespaces here: {}", self.text);
-            return true;
-        }
-        false
     }
 }
 

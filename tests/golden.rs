@@ -3,6 +3,8 @@
 //! a compressor in `Cargo.lock`) gives other bytes for the same input. That is allowed, but never by accident: raise the
 //! recipe of the step in `plan::StepName::recipe`, then `UPDATE_GOLDEN=1 cargo test --test golden`.
 
+#[path = "support/disk.rs"]
+mod disk;
 #[path = "support/times.rs"]
 mod times;
 
@@ -11,9 +13,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use imagebuilder::api::params::Params;
-use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
-use imagebuilder::api::scalar::Size;
+use disk::params;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request};
 use imagebuilder::format::{qcow2, tar, vhd};
@@ -22,7 +22,6 @@ use imagebuilder::sandbox::Namespaces;
 use imagebuilder::tree::{Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
 const EPOCH: i64 = 1_700_000_000;
-const MIB: u64 = 1 << 20;
 
 fn path(text: &[u8]) -> TreePath {
     TreePath::new(text).unwrap()
@@ -85,28 +84,6 @@ fn tree() -> Tree {
         tree.write_file(&path(file.as_bytes()), noise(size, 4), meta(0o644, EPOCH), &origin).unwrap();
     }
     tree
-}
-
-fn params() -> Params {
-    let partition = |mount: &str, start: u64, end: u64, flag: Option<&str>, kind| Partition {
-        mount: mount.into(),
-        part_start: Some(format!("{start}MiB")),
-        part_end: Some(format!("{end}MiB")),
-        size: None,
-        headroom: None,
-        flags: flag.into_iter().map(str::to_owned).collect(),
-        mount_order: None,
-        filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
-    };
-    let mut params = Params::default();
-    params.distribution.name = "debian".into();
-    params.storage.qcow_capacity = Size(300 * MIB).into();
-    params.storage.partitions = vec![
-        partition("/", 100, 299, None, FilesystemType::Ext4),
-        partition("/boot/efi", 1, 41, Some("esp"), FilesystemType::Vfat),
-        partition("/boot", 41, 100, None, FilesystemType::Ext4),
-    ];
-    params
 }
 
 /// Every kind of file that is written, by the name its digest is pinned under.

@@ -1,12 +1,15 @@
 //! Locks against the real program: made, kept, moved, compared; and everything that can be wrong with one, each with its
 //! exit code. Builds need a user namespace; where the machine refuses one, those tests say so and end.
 
+#[path = "support/outcome.rs"]
+mod outcome;
 mod support;
 
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use imagebuilder::package::lock::Lock;
+use outcome::Outcome;
 use support::mirror::{Archive, Fault, IN_RELEASE, Mirror, Suite, date, now, real_deb};
 
 const FILE: &str = "small/small.lock.yaml";
@@ -16,11 +19,6 @@ struct Shop {
     folder: tempfile::TempDir,
     archive: Archive,
     mirror: Mirror,
-}
-
-struct Outcome {
-    code: Option<i32>,
-    text: String,
 }
 
 /// What the archive has: name, version, relations.
@@ -138,30 +136,6 @@ spec:
         assert!(self.mirror.taken("InRelease").is_empty(), "an index was read");
         let left: Vec<_> = std::fs::read_dir(self.path("out")).into_iter().flatten().flatten().collect();
         assert!(left.is_empty(), "left in the output folder: {left:?}");
-    }
-}
-
-impl Outcome {
-    fn of(output: Output) -> Self {
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        Outcome { code: output.status.code(), text }
-    }
-
-    #[track_caller]
-    fn expect(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code, Some(code), "{}", self.text);
-        for word in words {
-            assert!(self.text.contains(word), "`{word}` is not in:\n{}", self.text);
-        }
-    }
-
-    fn is_skipped(&self) -> bool {
-        let refused = self.code == Some(1) && (self.text.contains("namespace") || self.text.contains("newuidmap"));
-        if refused || self.text.contains("/etc/subuid gives") {
-            println!("skipped: no user namespaces here: {}", self.text);
-            return true;
-        }
-        false
     }
 }
 

@@ -3,11 +3,14 @@
 //! With a signed boot chain and without BIOS boot nothing of the target runs, so this works for everybody; a reader that
 //! is not installed is skipped with a message.
 
+#[path = "support/disk.rs"]
+mod disk;
+
 use std::path::Path;
 use std::process::{Command, Output as Ran};
 
+use disk::{MIB, params};
 use imagebuilder::api::params::Params;
-use imagebuilder::api::params::storage::{Filesystem, FilesystemType, Fstab, Partition};
 use imagebuilder::api::scalar::{AutoSize, Headroom, Size};
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request, file_system, sizing, split};
@@ -25,7 +28,6 @@ const DISKS: [(&str, &str); 5] = [
     ("fixed.vhd", "vpc"),
 ];
 const EPOCH: i64 = 1_700_000_000;
-const MIB: u64 = 1 << 20;
 /// cap_net_raw=ep, version 2 (linux/capability.h).
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
@@ -84,28 +86,6 @@ fn target() -> Tree {
         tree.write_file(&path(file), file, Meta::root(0o644), &origin).unwrap();
     }
     tree
-}
-
-fn params() -> Params {
-    let partition = |mount: &str, start: u64, end: u64, flag: Option<&str>, kind| Partition {
-        mount: mount.into(),
-        part_start: Some(format!("{start}MiB")),
-        part_end: Some(format!("{end}MiB")),
-        size: None,
-        headroom: None,
-        flags: flag.into_iter().map(str::to_owned).collect(),
-        mount_order: None,
-        filesystem: Some(Filesystem { kind, fstab: Fstab::default() }),
-    };
-    let mut params = Params::default();
-    params.distribution.name = "debian".into();
-    params.storage.qcow_capacity = Size(300 * MIB).into();
-    params.storage.partitions = vec![
-        partition("/", 100, 299, None, FilesystemType::Ext4),
-        partition("/boot/efi", 1, 41, Some("esp"), FilesystemType::Vfat),
-        partition("/boot", 41, 100, None, FilesystemType::Ext4),
-    ];
-    params
 }
 
 fn layout(params: &Params) -> Layout {

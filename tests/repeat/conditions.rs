@@ -188,7 +188,7 @@ impl Bench {
     fn make_reference(&self, place: &Path) -> Result<(), Failed> {
         // In the end, by which program.
         let mark = place.join("program");
-        let program = Digest::of(&std::fs::read(&self.program)?).to_hex();
+        let program = Digest::of(&named(&self.program, std::fs::read(&self.program))?).to_hex();
         if std::fs::read_to_string(&mark).is_ok_and(|made_by| made_by == program) {
             println!("  the reference is there");
             return Ok(());
@@ -236,7 +236,7 @@ impl Bench {
         std::fs::create_dir(place.join("image/size"))?;
         std::fs::write(place.join("image/size/kustomization.yaml"), SIZE)?;
         let Some(cache) = cache else { return Ok(()) };
-        for entry in std::fs::read_dir(cache)?.collect::<Result<Vec<_>, _>>()? {
+        for entry in named(cache, std::fs::read_dir(cache))?.collect::<Result<Vec<_>, _>>()? {
             let name = entry.file_name();
             let download = ["debs", "indexes"].iter().any(|known| name == *known);
             if download || warm && name != "work" {
@@ -357,7 +357,8 @@ patches:
 
 /// The epoch that the lock of a build has.
 pub fn epoch_of(place: &Path) -> Result<i64, Failed> {
-    let lock = std::fs::read_to_string(place.join("out").join(LOCK))?;
+    let path = place.join("out").join(LOCK);
+    let lock = named(&path, std::fs::read_to_string(&path))?;
     let line = lock.lines().find_map(|line| line.trim().strip_prefix("epoch:")).ok_or("the lock has no epoch")?;
     Ok(line.trim().parse()?)
 }
@@ -368,9 +369,14 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failed> {
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<(), Failed> {
-    let ran = Command::new(program).args(arguments).output()?;
+    let ran = named(Path::new(program), Command::new(program).args(arguments).output())?;
     if ran.status.success() {
         return Ok(());
     }
     Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&ran.stderr)).into())
+}
+
+/// The error says which file it is about.
+fn named<T>(path: &Path, result: std::io::Result<T>) -> Result<T, Failed> {
+    result.map_err(|error| format!("{}: {error}", path.display()).into())
 }
