@@ -5,15 +5,11 @@
 //! `bootImagePath` and `md5sum` with more keys below.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
-
-use md5::Digest as _;
 
 use crate::document::OriginEntry;
 use crate::error::{Context, Result};
 use crate::format::disk::sums::Sums;
-use crate::interrupt;
 
 /// Digests of a finished file, lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,24 +27,11 @@ impl From<Sums> for Checksums {
 }
 
 impl Checksums {
-    /// Reads the file once; the two digests are computed side by side.
+    /// Reads the file once.
     pub fn of(path: &Path) -> Result<Self> {
         let context = || format!("reading {}", path.display());
-        let mut file = File::open(path).with_context(context)?;
-        let (mut sha256, mut md5) = (sha2::Sha256::new(), md5::Md5::new());
-        let mut buffer = vec![0; 4 << 20];
-        let mut size = 0;
-        loop {
-            interrupt::check()?;
-            let length = file.read(&mut buffer).with_context(context)?;
-            if length == 0 {
-                break;
-            }
-            size += length as u64;
-            let block = &buffer[..length];
-            rayon::join(|| sha256.update(block), || md5.update(block));
-        }
-        Ok(Checksums { sha256: hex::encode(sha256.finalize()), md5: hex::encode(md5.finalize()), size })
+        let file = File::open(path).with_context(context)?;
+        Sums::of(file).map(Checksums::from).with_context(context)
     }
 }
 

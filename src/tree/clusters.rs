@@ -1,16 +1,18 @@
-//! Compressed clusters of disks, kept by what they are made of, so that none is compressed twice.
+//! Clusters of disks, kept by what they are made of, so that none is compressed or compared with digests twice.
 //!
-//! Owns: `<cache>/clusters-v1`, its crash safety and its bounds. What is kept can be made again from the Tree at any
+//! Owns: `<cache>/clusters-v2`, its crash safety and its bounds. What is kept can be made again from the Tree at any
 //! time, so nothing is synced, and whatever is not whole counts as absent.
 //!
 //! ```text
-//! <cache>/clusters-v1/<id>.pack   bytes end to end; the index, one line of [`LINE`] bytes a cluster; the footer
-//! <cache>/clusters-v1/.new-*      a pack on its way, flocked by its writer
+//! <cache>/clusters-v2/<id>.pack   bytes end to end; the index, one line of [`LINE`] bytes a cluster; the footer
+//! <cache>/clusters-v2/.new-*      a pack on its way, flocked by its writer
 //! ```
 //!
-//! The footer has the number of lines and the SHA-256 digest of the index; every line has a digest of its bytes, which
-//! are compared whenever they are read. The time of a pack says when it was last used. Many small packs are put
-//! together by the next writer.
+//! The footer has the number of lines and the SHA-256 digest of the index; every line has a checksum of its bytes
+//! ([`Check`]), which are compared whenever they are read. Of clusters that do not shrink only the checksum is kept: their
+//! bytes are in the Tree, and with it need not be compared with the digests of its contents again. Short pieces that
+//! belong to clusters (checksums in the middle of an image) are kept in the same way. The time of a pack says when it was
+//! last used. Many small packs are put together by the next writer.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,13 +25,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustix::fs::{FlockOperation, flock};
 
 use super::Digest;
+use super::quick::Check;
 use crate::error::{Context, Error, Result};
 use crate::report::Reporter;
 
-pub const FOLDER: &str = "clusters-v1";
+pub const FOLDER: &str = "clusters-v2";
 const NEW: &str = ".new-";
 const MAGIC: &[u8; 8] = b"clusters";
-/// Key, offset, length, digest of the bytes (its first half).
+/// Key, offset, length, checksum of the bytes.
 const LINE: usize = 32 + 8 + 4 + 16;
 const FOOTER: usize = 8 + 8 + 32;
 /// An index of more lines is not ours: four million clusters are a disk of 256 GiB.
@@ -49,8 +52,8 @@ const PLAIN: u32 = u32::MAX;
 pub enum Fate {
     /// It is all zeros.
     Zeros,
-    /// Compressing does not make it smaller.
-    Plain,
+    /// Compressing does not make it smaller. With the checksum of its bytes.
+    Plain(Check),
     /// Its compressed bytes are kept.
     Packed(Kept),
 }
@@ -61,7 +64,17 @@ pub struct Kept {
     pack: u32,
     offset: u64,
     pub length: u32,
-    digest: [u8; 16],
+    check: Check,
+}
+
+/// What a cluster was made into, to be kept.
+#[derive(Debug, Clone, Copy)]
+pub enum Made<'a> {
+    Zeros,
+    /// The bytes of the cluster.
+    Plain(&'a [u8]),
+    /// Its compressed bytes.
+    Packed(&'a [u8]),
 }
 
 #[derive(Debug)]
@@ -144,7 +157,7 @@ impl Clusters {
         let pack = lock(&self.packs).get(kept.pack as usize).cloned();
         let Some(pack) = pack else { return false };
         buffer.resize(kept.length as usize, 0);
-        if pack.file.read_exact_at(buffer, kept.offset).is_ok() && half_digest(buffer) == kept.digest {
+        if pack.file.read_exact_at(buffer, kept.offset).is_ok() && Check::of(buffer) == kept.check {
             if !pack.used.swap(true, Ordering::Relaxed) {
                 // Where that fails it only seems older than it is.
                 _ = pack.file.set_modified(time(self.now));
@@ -188,21 +201,25 @@ pub struct NewClusters<'a> {
 
 impl NewClusters<'_> {
     /// Adds a cluster whose fate was not known. Any number of threads may.
-    pub fn append(&self, key: Digest, bytes: Option<&[u8]>, zeros: bool) -> Result<Fate> {
-        let fate = match bytes {
-            _ if zeros => Fate::Zeros,
-            None => Fate::Plain,
-            Some(bytes) => {
+    pub fn append(&self, key: Digest, made: Made<'_>) -> Result<Fate> {
+        let fate = match made {
+            Made::Zeros => Fate::Zeros,
+            Made::Plain(bytes) => Fate::Plain(Check::of(bytes)),
+            Made::Packed(bytes) => {
                 let length = bytes.len() as u64;
                 let offset = self.end.fetch_add(length, Ordering::Relaxed);
-                let kept = Kept { pack: self.number, offset, length: length as u32, digest: half_digest(bytes) };
+                let kept = Kept { pack: self.number, offset, length: length as u32, check: Check::of(bytes) };
                 self.file.as_file().write_all_at(bytes, offset).context("writing the cache of clusters")?;
                 Fate::Packed(kept)
             }
         };
+        self.know(key, fate);
+        Ok(fate)
+    }
+
+    fn know(&self, key: Digest, fate: Fate) {
         lock(&self.lines).extend_from_slice(&encode(&key, fate));
         lock(&self.clusters.index).insert(key, fate);
-        Ok(fate)
     }
 
     /// Makes what was added findable for later runs.
@@ -248,10 +265,10 @@ impl NewClusters<'_> {
                 match decode(line, *number) {
                     (key, Fate::Packed(kept)) => {
                         if self.clusters.read(kept, &mut buffer) {
-                            self.append(key, Some(&buffer), false)?;
+                            self.append(key, Made::Packed(&buffer))?;
                         }
                     }
-                    (key, fate) => _ = self.append(key, None, fate == Fate::Zeros)?,
+                    (key, fate) => self.know(key, fate),
                 }
             }
         }
@@ -267,23 +284,17 @@ fn time(now: i64) -> std::time::SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(now).unwrap_or(0))
 }
 
-fn half_digest(bytes: &[u8]) -> [u8; 16] {
-    let mut half = [0; 16];
-    half.copy_from_slice(&Digest::of(bytes).as_bytes()[..16]);
-    half
-}
-
 fn encode(key: &Digest, fate: Fate) -> [u8; LINE] {
-    let (offset, length, digest) = match fate {
-        Fate::Zeros => (0, ZEROS, [0; 16]),
-        Fate::Plain => (0, PLAIN, [0; 16]),
-        Fate::Packed(kept) => (kept.offset, kept.length, kept.digest),
+    let (offset, length, check) = match fate {
+        Fate::Zeros => (0, ZEROS, Check::default()),
+        Fate::Plain(check) => (0, PLAIN, check),
+        Fate::Packed(kept) => (kept.offset, kept.length, kept.check),
     };
     let mut line = [0; LINE];
     line[..32].copy_from_slice(key.as_bytes());
     line[32..40].copy_from_slice(&offset.to_le_bytes());
     line[40..44].copy_from_slice(&length.to_le_bytes());
-    line[44..].copy_from_slice(&digest);
+    line[44..].copy_from_slice(check.as_bytes());
     line
 }
 
@@ -294,10 +305,11 @@ fn decode(line: &[u8], pack: u32) -> (Digest, Fate) {
         bytes
     }
     let (offset, length) = (u64::from_le_bytes(part(line, 32)), u32::from_le_bytes(part(line, 40)));
+    let check = Check::from_bytes(part(line, 44));
     let fate = match length {
         ZEROS => Fate::Zeros,
-        PLAIN => Fate::Plain,
-        _ => Fate::Packed(Kept { pack, offset, length, digest: part(line, 44) }),
+        PLAIN => Fate::Plain(check),
+        _ => Fate::Packed(Kept { pack, offset, length, check }),
     };
     (Digest::from_bytes(part(line, 0)), fate)
 }
@@ -372,7 +384,7 @@ fn check(path: &Path) -> Result<bool> {
         crate::interrupt::check()?;
         if let (_, Fate::Packed(kept)) = decode(line, 0) {
             buffer.resize(kept.length as usize, 0);
-            if file.read_exact_at(&mut buffer, kept.offset).is_err() || half_digest(&buffer) != kept.digest {
+            if file.read_exact_at(&mut buffer, kept.offset).is_err() || Check::of(&buffer) != kept.check {
                 return Ok(false);
             }
         }
@@ -408,8 +420,8 @@ mod tests {
         let new = clusters.begin().unwrap();
         for number in numbers {
             let bytes = bytes(number);
-            let of = (number % 3 == 2).then_some(bytes.as_slice());
-            new.append(key(number), of, number % 3 == 0).unwrap();
+            let made = [Made::Zeros, Made::Plain(&bytes), Made::Packed(&bytes)][number as usize % 3];
+            new.append(key(number), made).unwrap();
         }
         new.finish().unwrap();
     }
@@ -418,7 +430,8 @@ mod tests {
         let mut buffer = Vec::new();
         for number in numbers {
             match (number % 3, clusters.find(&key(number)).unwrap()) {
-                (0, Fate::Zeros) | (1, Fate::Plain) => {}
+                (0, Fate::Zeros) => {}
+                (1, Fate::Plain(check)) => assert_eq!(check, Check::of(&bytes(number))),
                 (2, Fate::Packed(kept)) => {
                     assert!(clusters.read(kept, &mut buffer));
                     assert_eq!(buffer, bytes(number));
@@ -453,7 +466,7 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let clusters = open(cache.path());
         let new = clusters.begin().unwrap();
-        new.append(key(2), Some(b"lost"), false).unwrap();
+        new.append(key(2), Made::Packed(b"lost")).unwrap();
         fs::write(cache.path().join(FOLDER).join(".new-dead"), "x").unwrap();
         assert_eq!(open(cache.path()).find(&key(2)), None);
         assert_eq!(files(cache.path()).len(), 1, "the living one stays");
@@ -480,7 +493,8 @@ mod tests {
                         Fate::Packed(kept) => {
                             assert!(!clusters.read(kept, &mut buffer) || buffer == bytes(number), "byte {at}");
                         }
-                        fate => assert_eq!(fate == Fate::Zeros, number % 3 == 0),
+                        Fate::Plain(check) => assert!(number % 3 == 1 && check == Check::of(&bytes(number))),
+                        Fate::Zeros => assert_eq!(number % 3, 0),
                     }
                 }
                 assert!(!path.exists(), "byte {at}: a damaged pack goes");

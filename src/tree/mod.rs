@@ -13,6 +13,7 @@ pub mod holes;
 pub mod host;
 mod pack_file;
 pub mod path;
+pub mod quick;
 pub mod store;
 mod sweep;
 

@@ -31,7 +31,7 @@ use sha2::{Digest as _, Sha256};
 use super::codec::{self, Packs};
 use super::holes::{HoleFinder, is_zero};
 use super::sweep::{self, Gate};
-use super::{Content, Digest, Kind, PackFile, Tree};
+use super::{Content, Digest, Kind, PackFile, Tree, clusters};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::report::Reporter;
@@ -250,11 +250,12 @@ pub fn packs_of(tree: &Path) -> Vec<String> {
     sweep::packs_of(tree)
 }
 
-/// Stores of other versions of the program.
+/// Stores and clusters of other versions of the program.
 pub fn other_formats(cache: &Path) -> Vec<PathBuf> {
-    let own = folder_name();
+    let own = [folder_name(), clusters::FOLDER.to_owned()];
     let entries = fs::read_dir(cache).into_iter().flatten().flatten();
-    let other = |name: &str| name.starts_with("trees-v") && name != own;
+    let versioned = |name: &str| name.starts_with("trees-v") || name.starts_with("clusters-v");
+    let other = |name: &str| versioned(name) && !own.iter().any(|own| own == name);
     entries.filter(|entry| entry.file_name().to_str().is_some_and(other)).map(|entry| entry.path()).collect()
 }
 

@@ -62,6 +62,18 @@ impl Format {
         }
     }
 
+    /// Bytes that its writer goes through, as its progress counts them.
+    fn work(self, source: &Source<'_>) -> Result<u64> {
+        let disk = || source.disk.map(|(disk, _)| disk).ok_or_else(|| Error::build("there is no disk to write"));
+        Ok(match self {
+            Format::Raw | Format::Vhd(vhd::Subformat::Fixed) => disk()?.data_size(),
+            Format::Qcow2(_) => disk()?.touched_size(qcow2::CLUSTER),
+            Format::Vmdk => disk()?.touched_size(vmdk::GRAIN),
+            Format::Vhd(vhd::Subformat::Dynamic) => disk()?.touched_size(vhd::BLOCK),
+            Format::Tar(_) => file_bytes(source.tree),
+        })
+    }
+
     /// Refuses a disk that the format cannot hold. Formats of which no disk comes near the limit do that themselves.
     pub fn check_size(self, disk_size: u64) -> Result<()> {
         match self {
@@ -95,7 +107,7 @@ impl Output {
     pub fn write(&self, source: &Source<'_>, reporter: &Reporter) -> Result<Option<Sums>> {
         let context = || format!("writing {}", self.path.display());
         let disk = || source.disk.ok_or_else(|| Error::build("there is no disk to write"));
-        let size = if self.format.is_disk() { disk()?.0.data_size() } else { file_bytes(source.tree) };
+        let size = self.format.work(source)?;
         let step = reporter.step_of(format!("{} image", self.format.name()), size, Unit::Bytes);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&self.path);
         let file = file.with_context(context)?;

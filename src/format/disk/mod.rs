@@ -3,8 +3,10 @@
 //! Owns: [`DiskImage`]. File systems make one, [`DiskImage::place`] puts it on a disk, the image writers read the
 //! whole. Holes are known without reading anything, so an empty terabyte costs nothing. Bytes lie in memory or in the
 //! content store. What the image writers have in common is here too: [`parallel`]
-//! takes blocks through threads in order, [`sparse`] leaves out zeros, [`sums`] hashes a file as it is written.
+//! takes blocks through threads in order, [`sparse`] leaves out zeros, [`sums`] hashes a file as it is written, with
+//! [`md5`] for one of the digests.
 
+mod md5;
 pub mod parallel;
 pub mod sparse;
 pub mod sums;
@@ -17,6 +19,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::tree::{Content, Digest};
+
+/// Files from this size on seldom change, and are not what documents write.
+const STEADY: u64 = 4096;
 
 /// Where the bytes of an extent are.
 #[derive(Debug, Clone)]
@@ -51,7 +56,7 @@ impl Extent {
     }
 
     /// Fills `buffer` from `skip` bytes into the extent; the caller stays inside it.
-    fn read(&self, buffer: &mut [u8], skip: u64) -> Result<()> {
+    fn read(&self, buffer: &mut [u8], skip: u64, checked: bool) -> Result<()> {
         match &self.data {
             ExtentData::Bytes(bytes) => {
                 let start = skip as usize;
@@ -59,7 +64,8 @@ impl Extent {
                 buffer.copy_from_slice(from.ok_or_else(|| Error::build("an extent is longer than its bytes"))?);
                 Ok(())
             }
-            ExtentData::Content { content, offset } => content.read_at(buffer, offset + skip),
+            ExtentData::Content { content, offset } if checked => content.read_at(buffer, offset + skip),
+            ExtentData::Content { content, offset } => content.read_unchecked_at(buffer, offset + skip),
         }
     }
 }
@@ -118,15 +124,27 @@ impl DiskImage {
 
     /// Fills `buffer` with the bytes at `offset`; zero where there is no extent and behind the end of the disk.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        buffer.fill(0);
+        self.read(buffer, offset, true)
+    }
+
+    /// The same for a caller who compares the bytes with a checksum of his own: contents of the store are not compared
+    /// with their digests.
+    pub fn read_unchecked_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.read(buffer, offset, false)
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64, checked: bool) -> Result<()> {
         let end = offset.saturating_add(buffer.len() as u64);
         let first = self.extents.partition_point(|extent| extent.end() <= offset);
+        let mut done = 0;
         for extent in self.extents[first..].iter().take_while(|extent| extent.offset < end) {
-            let from = extent.offset.max(offset);
-            let to = extent.end().min(end);
-            let target = &mut buffer[(from - offset) as usize..(to - offset) as usize];
-            extent.read(target, from - extent.offset)?;
+            let (from, to) = (extent.offset.max(offset), extent.end().min(end));
+            let place = (from - offset) as usize..(to - offset) as usize;
+            buffer[done..place.start].fill(0);
+            done = place.end;
+            extent.read(&mut buffer[place], from - extent.offset, checked)?;
         }
+        buffer[done..].fill(0);
         Ok(())
     }
 
@@ -169,6 +187,36 @@ impl DiskImage {
         })
     }
 
+    /// The bytes of all [`DiskImage::touched_blocks`].
+    pub fn touched_size(&self, block: u64) -> u64 {
+        self.touched_blocks(block).count() as u64 * block
+    }
+
+    /// All blocks of `block` bytes that an extent touches, each once: first those that a small edit is unlikely to
+    /// change, which hold larger files and nothing else, then the others; both ascending. How many the first are.
+    pub fn steady_first(&self, block: u64) -> (Vec<u64>, usize) {
+        let (mut steady, mut other): (Vec<u64>, Vec<u64>) = Default::default();
+        for extent in &self.extents {
+            let large = match &extent.data {
+                ExtentData::Content { content, .. } => content.size() >= STEADY,
+                ExtentData::Bytes(_) => false,
+            };
+            let (first, last) = (extent.offset / block, (extent.end() - 1) / block);
+            // Only the first can hold the end of an extent before.
+            let shared = other.last() == Some(&first);
+            if !shared && !large && steady.last() == Some(&first) {
+                steady.pop();
+                other.push(first);
+            }
+            let known = steady.last() == Some(&first) || other.last() == Some(&first);
+            let new = first + u64::from(known)..=last;
+            if large { steady.extend(new) } else { other.extend(new) }
+        }
+        let count = steady.len();
+        steady.append(&mut other);
+        (steady, count)
+    }
+
     fn settle(&mut self) -> Result<()> {
         self.extents.retain(|extent| extent.length > 0);
         self.extents.sort_by_key(|extent| extent.offset);
@@ -206,6 +254,33 @@ mod tests {
         disk.read_at(&mut buffer, 95).unwrap();
         assert_eq!(buffer, [0; 16]);
         assert_eq!(disk.data_size(), 6);
+    }
+
+    #[test]
+    fn blocks_of_larger_files_come_first() {
+        let file = |offset, size| Extent::content(offset, Content::inline(vec![1; size]));
+        let (large, small) = (STEADY as usize, STEADY as usize - 1);
+        // In blocks of 10,000 bytes.
+        let extents = vec![
+            file(0, large),
+            file(5_000, large),
+            file(12_000, large),
+            file(19_000, small),
+            file(30_000, 3 * large),
+            Extent::bytes(43_000, *b"x"),
+            file(44_000, 4 * large),
+            file(70_000, small),
+            file(75_000, large),
+            file(99_000, large),
+        ];
+        let disk = DiskImage::new(1 << 20, extents).unwrap();
+        let (order, steady) = disk.steady_first(10_000);
+        assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 5, 6, 9, 10][..], &[1, 2, 4, 7][..]));
+        let mut sorted = order.clone();
+        sorted.sort();
+        assert_eq!(sorted, disk.touched_blocks(10_000).collect::<Vec<_>>());
+        assert_eq!(disk.touched_size(10_000), 100_000);
+        assert_eq!(DiskImage::empty(5).steady_first(1), (Vec::new(), 0));
     }
 
     #[test]

@@ -12,14 +12,24 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// The first `reserved` clusters are taken (header and L1 table).
-    pub fn new(reserved: u64) -> Allocator {
-        Allocator { refcounts: vec![1; reserved as usize], packed: 0, packed_end: 0 }
+    /// The first cluster is taken by the header.
+    pub fn new() -> Allocator {
+        Allocator { refcounts: vec![1], packed: 0, packed_end: 0 }
     }
 
     /// The size of the file so far.
     pub fn end(&self) -> u64 {
         self.refcounts.len() as u64 * CLUSTER
+    }
+
+    /// Nothing that is still to come lies before this.
+    pub fn settled(&self) -> u64 {
+        if self.packed < self.packed_end { self.packed } else { self.end() }
+    }
+
+    /// Leaves the rest of an open cluster free.
+    pub fn close(&mut self) {
+        self.packed_end = self.packed;
     }
 
     /// Whole clusters in a row, referenced once.
@@ -51,32 +61,31 @@ impl Allocator {
         offset
     }
 
-    /// Appends refcount blocks and their table, which count themselves. Nothing can be allocated afterwards.
+    /// Appends refcount blocks, which count themselves. Nothing can be allocated afterwards.
     pub fn finish(mut self) -> Refcounts {
         let used = self.refcounts.len() as u64;
-        let (mut blocks, mut table) = (0, 0);
-        loop {
-            let total = used + blocks + table;
-            let (wanted_blocks, wanted_table) =
-                (total.div_ceil(REFCOUNTS_PER_BLOCK), total.div_ceil(REFCOUNTS_PER_BLOCK).div_ceil(CLUSTER / 8));
-            if (wanted_blocks, wanted_table) == (blocks, table) {
-                break;
-            }
-            (blocks, table) = (wanted_blocks, wanted_table);
+        let mut count = 0;
+        while (used + count).div_ceil(REFCOUNTS_PER_BLOCK) != count {
+            count = (used + count).div_ceil(REFCOUNTS_PER_BLOCK);
         }
-        let blocks_offset = self.clusters(blocks);
-        let table_offset = self.clusters(table);
-        Refcounts { counts: self.refcounts, blocks_offset, blocks, table_offset, table_clusters: table }
+        let offset = self.clusters(count);
+        Refcounts { counts: self.refcounts, offset, count }
     }
+}
+
+/// Clusters of a refcount table that is large enough for any image of that virtual size: each of its clusters stored
+/// plain or not, all tables, and as much again for room that compressed data leaves.
+pub fn refcount_table_clusters(l1_entries: u64, l1_clusters: u64, data_clusters: u64) -> u64 {
+    let most = 2 * data_clusters + l1_entries + l1_clusters + REFCOUNTS_PER_BLOCK;
+    let blocks = most.div_ceil(REFCOUNTS_PER_BLOCK - 1);
+    (blocks * 8).div_ceil(CLUSTER)
 }
 
 /// The finished reference counts and where they go.
 pub struct Refcounts {
     counts: Vec<u16>,
-    pub blocks_offset: u64,
-    blocks: u64,
-    pub table_offset: u64,
-    pub table_clusters: u64,
+    pub offset: u64,
+    count: u64,
 }
 
 impl Refcounts {
@@ -89,10 +98,11 @@ impl Refcounts {
         })
     }
 
-    pub fn table(&self) -> Vec<u8> {
-        let entry = |index: u64| (self.blocks_offset + index * CLUSTER).to_be_bytes();
-        let mut table: Vec<u8> = (0..self.blocks).flat_map(entry).collect();
-        table.resize((self.table_clusters * CLUSTER) as usize, 0);
+    /// The table that points to them, of `clusters` clusters.
+    pub fn table(&self, clusters: u64) -> Vec<u8> {
+        let entry = |index: u64| (self.offset + index * CLUSTER).to_be_bytes();
+        let mut table: Vec<u8> = (0..self.count).flat_map(entry).collect();
+        table.resize((clusters * CLUSTER) as usize, 0);
         table
     }
 }
@@ -103,27 +113,33 @@ mod tests {
 
     #[test]
     fn packed_data_flows_around_plain_clusters() {
-        let mut allocator = Allocator::new(2);
-        assert_eq!(allocator.packed(1000), 2 * CLUSTER);
-        assert_eq!(allocator.clusters(1), 3 * CLUSTER);
+        let mut allocator = Allocator::new();
+        assert_eq!(allocator.packed(1000), CLUSTER);
+        assert_eq!(allocator.settled(), CLUSTER + 1000);
+        assert_eq!(allocator.clusters(1), 2 * CLUSTER);
         // Still fits into the open cluster.
-        assert_eq!(allocator.packed(1000), 2 * CLUSTER + 1000);
+        assert_eq!(allocator.packed(1000), CLUSTER + 1000);
         // Does not, and the neighbour is taken.
-        assert_eq!(allocator.packed(65_000), 4 * CLUSTER);
+        assert_eq!(allocator.packed(65_000), 3 * CLUSTER);
         // Runs over into the neighbour.
-        assert_eq!(allocator.packed(1000), 4 * CLUSTER + 65_000);
-        assert_eq!(allocator.refcounts, [1, 1, 2, 1, 2, 1]);
+        assert_eq!(allocator.packed(1000), 3 * CLUSTER + 65_000);
+        assert_eq!(allocator.refcounts, [1, 2, 1, 2, 1]);
+        allocator.close();
+        assert_eq!((allocator.settled(), allocator.packed(9)), (5 * CLUSTER, 5 * CLUSTER));
     }
 
     #[test]
     fn refcounts_count_themselves() {
         for used in [1, REFCOUNTS_PER_BLOCK - 2, REFCOUNTS_PER_BLOCK - 1, REFCOUNTS_PER_BLOCK, 5 * REFCOUNTS_PER_BLOCK]
         {
-            let refcounts = Allocator::new(used).finish();
+            let mut allocator = Allocator::new();
+            allocator.clusters(used - 1);
+            let refcounts = allocator.finish();
             let total = refcounts.counts.len() as u64;
-            assert_eq!(total, used + refcounts.blocks + refcounts.table_clusters);
-            assert_eq!(refcounts.blocks, total.div_ceil(REFCOUNTS_PER_BLOCK));
-            assert_eq!(refcounts.blocks().count() as u64, refcounts.blocks);
+            assert_eq!(total, used + refcounts.count);
+            assert_eq!(refcounts.count, total.div_ceil(REFCOUNTS_PER_BLOCK));
+            assert_eq!(refcounts.blocks().count() as u64, refcounts.count);
+            assert!(refcounts.table(refcount_table_clusters(1, 1, used)).len() as u64 >= refcounts.count * 8);
         }
     }
 }

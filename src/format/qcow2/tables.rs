@@ -1,8 +1,14 @@
 //! The tables of an image that grows: where each cluster goes, and what points to it; pure.
+//!
+//! A file is, from front to back: the header, the steady clusters (`DiskImage::steady_first`), the refcount table and
+//! the L1 table, the other clusters, the L2 tables, the refcount blocks. Up to the end of the steady clusters nothing
+//! depends on what comes behind, the header included.
+
+use std::collections::BTreeMap;
 
 use super::compress::Compression;
 use super::format::{CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry};
-use super::layout::Allocator;
+use super::layout::{Allocator, refcount_table_clusters};
 use crate::error::{Error, Result};
 
 /// Bytes and their place in the file.
@@ -14,11 +20,10 @@ pub struct Piece {
 pub struct Tables {
     compression: Compression,
     size: u64,
-    l1: Vec<u64>,
-    /// The table that fills up, and its place in L1.
-    l2: Vec<u64>,
-    l2_index: usize,
+    /// By their place in L1.
+    l2: BTreeMap<u64, Vec<u64>>,
     allocator: Allocator,
+    header: Option<Header>,
 }
 
 impl Tables {
@@ -27,22 +32,11 @@ impl Tables {
             return Err(Error::build(format!("a qcow2 image cannot have a virtual size of {size} bytes")));
         }
         let size = size.next_multiple_of(SECTOR);
-        let l1_entries = size.div_ceil(L2_COVERS);
-        let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
-        let allocator = Allocator::new(1 + l1_clusters);
-        let (l1, l2) = (vec![0; l1_entries as usize], vec![0; L2_ENTRIES as usize]);
-        Ok(Tables { compression, size, l1, l2, l2_index: 0, allocator })
+        Ok(Tables { compression, size, l2: BTreeMap::new(), allocator: Allocator::new(), header: None })
     }
 
-    /// The place of the next cluster, indices ascend; a table that is complete with that comes back. `compressed` is
-    /// the length of its compressed form, if that is stored.
-    pub fn put(&mut self, index: u64, compressed: Option<u64>) -> (u64, Option<Piece>) {
-        let l1_index = (index / L2_ENTRIES) as usize;
-        let mut complete = None;
-        if l1_index != self.l2_index {
-            complete = self.flush_l2();
-            self.l2_index = l1_index;
-        }
+    /// The place of a cluster of the disk. `compressed` is the length of its compressed form, if that is stored.
+    pub fn put(&mut self, index: u64, compressed: Option<u64>) -> u64 {
         let (offset, entry) = match compressed {
             Some(length) => {
                 let offset = self.allocator.packed(length);
@@ -53,40 +47,50 @@ impl Tables {
                 (offset, plain_entry(offset))
             }
         };
-        self.l2[(index % L2_ENTRIES) as usize] = entry;
-        (offset, complete)
+        let table = self.l2.entry(index / L2_ENTRIES).or_insert_with(|| vec![0; L2_ENTRIES as usize]);
+        table[(index % L2_ENTRIES) as usize] = entry;
+        offset
     }
 
-    fn flush_l2(&mut self) -> Option<Piece> {
-        if self.l2.iter().all(|entry| *entry == 0) {
-            return None;
-        }
-        let offset = self.allocator.clusters(1);
-        let bytes = big_endian(&self.l2);
-        self.l1[self.l2_index] = plain_entry(offset);
-        self.l2.fill(0);
-        Some(Piece { offset, bytes })
+    /// Nothing that is still to come lies before this.
+    pub fn settled(&self) -> u64 {
+        self.allocator.settled()
+    }
+
+    /// Ends the steady clusters. Says where they end; the header is known now.
+    pub fn settle(&mut self) -> (u64, &Header) {
+        self.allocator.close();
+        let end = self.allocator.end();
+        let l1_entries = self.size.div_ceil(L2_COVERS);
+        let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
+        let refcount_table_clusters = refcount_table_clusters(l1_entries, l1_clusters, self.size.div_ceil(CLUSTER));
+        let refcount_table_offset = self.allocator.clusters(refcount_table_clusters);
+        let l1_offset = self.allocator.clusters(l1_clusters);
+        let (compression, size) = (self.compression, self.size);
+        let header =
+            Header { compression, size, l1_entries, l1_offset, refcount_table_offset, refcount_table_clusters };
+        (end, self.header.insert(header))
     }
 
     /// All that points to the rest. The header comes last, so that a torn file is not mistaken for an image.
-    pub fn finish(mut self) -> Vec<Piece> {
-        let mut pieces: Vec<Piece> = self.flush_l2().into_iter().collect();
+    pub fn finish(mut self) -> Result<Vec<Piece>> {
+        let header = self.header.take().ok_or_else(|| Error::build("the steady clusters have no end"))?;
+        let mut l1 = vec![0; header.l1_entries as usize];
+        let mut pieces = Vec::with_capacity(self.l2.len() + 8);
+        for (index, table) in &self.l2 {
+            let offset = self.allocator.clusters(1);
+            l1[*index as usize] = plain_entry(offset);
+            pieces.push(Piece { offset, bytes: big_endian(table) });
+        }
         let refcounts = self.allocator.finish();
         for (index, bytes) in refcounts.blocks().enumerate() {
-            pieces.push(Piece { offset: refcounts.blocks_offset + index as u64 * CLUSTER, bytes });
+            pieces.push(Piece { offset: refcounts.offset + index as u64 * CLUSTER, bytes });
         }
-        pieces.push(Piece { offset: refcounts.table_offset, bytes: refcounts.table() });
-        pieces.push(Piece { offset: CLUSTER, bytes: big_endian(&self.l1) });
-        let header = Header {
-            compression: self.compression,
-            size: self.size,
-            l1_entries: self.l1.len() as u64,
-            l1_offset: CLUSTER,
-            refcount_table_offset: refcounts.table_offset,
-            refcount_table_clusters: refcounts.table_clusters,
-        };
+        let table = refcounts.table(header.refcount_table_clusters);
+        pieces.push(Piece { offset: header.refcount_table_offset, bytes: table });
+        pieces.push(Piece { offset: header.l1_offset, bytes: big_endian(&l1) });
         pieces.push(Piece { offset: 0, bytes: header.encode() });
-        pieces
+        Ok(pieces)
     }
 }
 

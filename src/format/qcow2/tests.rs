@@ -107,6 +107,95 @@ fn only_what_changed_is_read() {
     assert!(std::fs::read(file.path()).unwrap() == wanted);
 }
 
+/// 12 MiB of files in a pack file, which may be changed afterwards, and some bytes between them.
+struct Pack {
+    folder: tempfile::TempDir,
+    bytes: Vec<u8>,
+}
+
+const FILE: usize = 1 << 20;
+
+impl Pack {
+    fn new() -> Pack {
+        let text = b"a line of text that repeats ".repeat(FILE / 28 + 1);
+        let bytes: Vec<u8> =
+            (0..12).flat_map(|file| [noise(FILE / 2, file), text[..FILE / 2].to_vec()].concat()).collect();
+        let pack = Pack { folder: tempfile::tempdir().unwrap(), bytes };
+        pack.restore();
+        pack
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("pack")
+    }
+
+    fn restore(&self) {
+        std::fs::write(self.path(), &self.bytes).unwrap();
+    }
+
+    /// A disk with these files that was not read yet.
+    fn disk(&self, more: &'static [u8]) -> (DiskImage, std::sync::Arc<PackFile>) {
+        let pack = PackFile::new(self.path(), std::fs::File::open(self.path()).unwrap());
+        let file = |number: usize| {
+            let at = number * FILE;
+            let digest = Digest::of(&self.bytes[at..at + FILE]);
+            Extent::content((2 * at) as u64 + (1 << 20), Content::packed(digest, FILE as u64, pack.clone(), at as u64))
+        };
+        let extents = (0..12).map(file).chain([Extent::bytes(5, more), Extent::bytes(99 << 20, more)]).collect();
+        (DiskImage::new(100 << 20, extents).unwrap(), pack)
+    }
+}
+
+fn kept(disk: &DiskImage, compression: Compression, clusters: &Clusters) -> crate::error::Result<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let sums = write_kept(disk, file.as_file(), &Options { compression, threads: Some(2) }, clusters, &|_| ())?;
+    let bytes = std::fs::read(file.path()).unwrap();
+    assert_eq!(Digest::from_bytes(sums.sha256), Digest::of(&bytes));
+    assert_eq!(sums, crate::format::disk::sums::Sums::of(&bytes[..]).unwrap());
+    Ok(bytes)
+}
+
+/// What differs lies behind what is hashed already, and the sums are right all the same.
+#[test]
+fn checksums_go_on_where_an_earlier_image_was_the_same() {
+    let files = Pack::new();
+    for compression in ALL {
+        let cache = tempfile::tempdir().unwrap();
+        let mut known = Vec::new();
+        for more in [&b"one"[..], b"two", b"three, and longer than the others"] {
+            let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+            let (disk, _) = files.disk(more);
+            let options = Options { compression, threads: None };
+            let plan = kept::plan(&disk, &options, &clusters, &|_| ()).unwrap();
+            known.push(plan.steady.known(&clusters).length());
+            let wanted = std::fs::read(image(&disk, compression, 1).path()).unwrap();
+            assert!(kept(&disk, compression, &clusters).unwrap() == wanted, "{compression:?}");
+        }
+        assert_eq!(known[0], 0);
+        assert!(known[1] > 6 << 20 && known[1] == known[2], "{known:?}");
+    }
+}
+
+/// Content of the store that was compared with its digest for an earlier image, and then changed.
+#[test]
+fn a_byte_that_flips_between_two_images_is_found() {
+    let files = Pack::new();
+    let cache = tempfile::tempdir().unwrap();
+    let clusters = || Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+    let wanted = kept(&files.disk(b"one").0, Compression::None, &clusters()).unwrap();
+    for at in [0, FILE + 77, 12 * FILE - 1] {
+        let mut bad = files.bytes.clone();
+        bad[at] ^= 0x10;
+        std::fs::write(files.path(), bad).unwrap();
+        let (disk, pack) = files.disk(b"one");
+        let error = kept(&disk, Compression::None, &clusters()).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Authenticity, "byte {at}: {error}");
+        assert!(pack.is_damaged(), "so that the store sets it aside");
+        files.restore();
+        assert!(kept(&files.disk(b"one").0, Compression::None, &clusters()).unwrap() == wanted);
+    }
+}
+
 #[test]
 fn odd_and_large_sizes() {
     for size in [1, 511, 512, 513, 65_535, 65_536, 65_537, (512 << 20) - 1, (512 << 20) + 1] {
@@ -145,7 +234,14 @@ fn progress_covers_the_data() {
     let done = std::cell::Cell::new(0);
     let file = tempfile::tempfile().unwrap();
     write(&disk, &file, &Options::default(), &|bytes| done.set(done.get() + bytes)).unwrap();
-    assert!(done.get() >= disk.data_size() && done.get() < disk.data_size() + 20 * 65_536);
+    assert_eq!(done.get(), disk.touched_size(65_536));
+    let cache = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+        let (done, file) = (std::cell::Cell::new(0), tempfile::tempfile().unwrap());
+        write_kept(&disk, &file, &Options::default(), &clusters, &|bytes| done.set(done.get() + bytes)).unwrap();
+        assert_eq!(done.get(), disk.touched_size(65_536));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub mod format;
 mod geometry;
 mod write;
 
+pub use format::BLOCK;
 pub use write::{Options, Subformat, check_size, write};
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub fn check_size(size: u64) -> Result<()> {
 }
 
 /// Writes `disk` into `file`, which must be empty. `progress` gets the number of bytes of the disk done since the last
-/// call; together they are close to [`DiskImage::data_size`].
+/// call; together they are [`DiskImage::data_size`] where the whole disk is stored, else [`DiskImage::touched_size`] of
+/// blocks.
 pub fn write(disk: &DiskImage, file: &File, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
     check_size(disk.size())?;
     let size = disk.size().next_multiple_of(SECTOR);

@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod format;
 mod write;
 
+pub use format::GRAIN;
 pub use write::{Options, check_size, write};
 
 #[cfg(test)]

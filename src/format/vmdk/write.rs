@@ -34,7 +34,7 @@ pub fn check_size(size: u64) -> Result<()> {
 }
 
 /// Writes `disk` into `file`, which must be empty. `progress` gets the number of bytes of the disk done since the last
-/// call; together they are close to [`DiskImage::data_size`].
+/// call; together they are [`DiskImage::touched_size`] of grains.
 pub fn write(disk: &DiskImage, file: &File, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
     let mut stream = Stream::new(disk.size(), file)?;
     // The last grain ends with the disk.

@@ -1,0 +1,173 @@
+//! The second pass of a qcow2 file whose plan is complete: everything to its place, on all cores.
+//!
+//! Owns: [`write`]. What has to be hashed comes first, in the order of the file, so that hashing goes on while the rest is
+//! written. Bytes of files are not compared with their digests again: every cluster has a checksum of its own.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use super::format::CLUSTER;
+use super::kept::{Segment, Source, Worker};
+use super::write::Options;
+use crate::error::{Context, Error, Result};
+use crate::format::disk::DiskImage;
+use crate::format::disk::parallel::{Jobs, in_order};
+use crate::format::disk::sparse::begin_to_flush;
+use crate::format::disk::sums::{Hashed, Spare, State, while_writing};
+use crate::tree::clusters::{Clusters, Fate};
+use crate::tree::quick::Check;
+
+/// The file is written in pieces of at least this size.
+const PIECE: u64 = 1 << 20;
+
+pub struct Target<'a> {
+    pub disk: &'a DiskImage,
+    pub file: &'a File,
+    pub options: &'a Options,
+    pub clusters: &'a Clusters,
+}
+
+/// Stretches of segments, each of [`PIECE`] bytes or a little more.
+struct Stretch {
+    segments: Range<usize>,
+    offset: u64,
+    end: u64,
+    progress: u64,
+}
+
+fn stretches(segments: &[Segment]) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    for (index, segment) in segments.iter().enumerate() {
+        match stretches.last_mut() {
+            Some(last) if segment.offset - last.offset < PIECE => {
+                last.segments.end = index + 1;
+                last.end = segment.end();
+                last.progress += segment.progress;
+            }
+            last => {
+                // Gaps belong to what is before them.
+                last.into_iter().for_each(|last| last.end = segment.offset);
+                let (segments, offset, end) = (index..index + 1, segment.offset, segment.end());
+                stretches.push(Stretch { segments, offset, end, progress: segment.progress });
+            }
+        }
+    }
+    stretches
+}
+
+/// Writes all segments and hashes the file from the end of `start` on; `marks` are places whose states are wanted.
+pub fn write(
+    target: &Target<'_>,
+    segments: &[Segment],
+    start: State,
+    marks: &[u64],
+    progress: &dyn Fn(u64),
+) -> Result<Hashed> {
+    let stretches = stretches(segments);
+    let hashed_from = stretches.partition_point(|stretch| stretch.end <= start.length());
+    let order: Vec<usize> = (hashed_from..stretches.len()).chain(0..hashed_from).collect();
+    let spare = Spare::default();
+    let fill = |worker: &mut Worker, turn: u64| {
+        let number = order[turn as usize];
+        let stretch = &stretches[number];
+        let mut bytes = spare.take((stretch.end - stretch.offset) as usize);
+        target.fill(worker, &segments[stretch.segments.clone()], stretch.offset, &mut bytes)?;
+        target.file.write_all_at(&bytes, stretch.offset).context("writing the qcow2 image")?;
+        begin_to_flush(target.file, stretch.offset, bytes.len() as u64);
+        if number < hashed_from {
+            spare.give(bytes);
+            return Ok(None);
+        }
+        Ok(Some(bytes))
+    };
+    let turn = Cell::new(0);
+    let done = |count: usize| {
+        let done = &order[turn.get()..turn.get() + count];
+        progress(done.iter().map(|number| stretches[*number].progress).sum());
+        turn.set(turn.get() + count);
+    };
+    while_writing(start, marks, &spare, |pieces| {
+        let mut hash = |turn: u64, mut bytes: Vec<u8>| {
+            let known = start.length().saturating_sub(stretches[order[turn as usize]].offset);
+            bytes.drain(..known as usize);
+            pieces.next(bytes)
+        };
+        let jobs = Jobs { items: 0..stretches.len() as u64, batch: 1, threads: target.options.threads };
+        in_order(jobs, &|| Worker::new(target.options), &fill, &mut hash, &done)
+    })
+}
+
+impl Target<'_> {
+    /// Segments from `offset` of the file on; what is between them becomes zeros.
+    fn fill(&self, worker: &mut Worker, mut segments: &[Segment], offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while let Some(first) = segments.first() {
+            let run = run(segments);
+            let (now, rest) = segments.split_at(run);
+            let place = (first.offset - offset) as usize..(now[run - 1].end() - offset) as usize;
+            bytes[done..place.start].fill(0);
+            done = place.end;
+            match &first.source {
+                Source::Cluster(_, Fate::Plain(_)) => self.plain(now, &mut bytes[place])?,
+                _ => self.segment(worker, first, &mut bytes[place])?,
+            }
+            segments = rest;
+        }
+        bytes[done..].fill(0);
+        Ok(())
+    }
+
+    fn segment(&self, worker: &mut Worker, segment: &Segment, target: &mut [u8]) -> Result<()> {
+        match &segment.source {
+            Source::Bytes(bytes) => target.copy_from_slice(bytes),
+            Source::Cluster(index, Fate::Packed(kept)) => {
+                if self.clusters.read(*kept, &mut worker.packed) {
+                    target.copy_from_slice(&worker.packed);
+                    return Ok(());
+                }
+                self.disk.read_at(&mut worker.cluster, index * CLUSTER)?;
+                match worker.compressor.compress(&worker.cluster) {
+                    Some(bytes) if bytes.len() == target.len() => target.copy_from_slice(bytes),
+                    // Its length was taken from a line that had a digest of its own.
+                    _ => return Err(not_as_kept(*index)),
+                }
+            }
+            Source::Cluster(index, _) => self.disk.read_at(target, index * CLUSTER)?,
+        }
+        Ok(())
+    }
+
+    /// Plain clusters that lie side by side on the disk and in the file.
+    fn plain(&self, segments: &[Segment], target: &mut [u8]) -> Result<()> {
+        let Some(Segment { source: Source::Cluster(first, _), .. }) = segments.first() else { return Ok(()) };
+        self.disk.read_unchecked_at(target, first * CLUSTER)?;
+        for (segment, bytes) in segments.iter().zip(target.chunks_exact_mut(CLUSTER as usize)) {
+            let Source::Cluster(index, Fate::Plain(check)) = segment.source else { continue };
+            if Check::of(bytes) != check {
+                // Finds the content that has changed, and says so.
+                self.disk.read_at(bytes, index * CLUSTER)?;
+                if Check::of(bytes) != check {
+                    return Err(not_as_kept(index));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many segments from the first on can be read in one piece.
+fn run(segments: &[Segment]) -> usize {
+    let follows = |pair: &[Segment]| match (&pair[0].source, &pair[1].source) {
+        (Source::Cluster(one, Fate::Plain(_)), Source::Cluster(two, Fate::Plain(_))) => {
+            *two == one + 1 && pair[1].offset == pair[0].end()
+        }
+        _ => false,
+    };
+    1 + segments.windows(2).take_while(|pair| follows(pair)).count()
+}
+
+fn not_as_kept(index: u64) -> Error {
+    Error::build(format!("cluster {index} is not what the cache said of it"))
+}
