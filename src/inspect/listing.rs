@@ -196,35 +196,10 @@ impl Listing {
 
     /// Where a path really lies, all symbolic links followed inside the listing.
     pub fn resolve(&self, path: &TreePath) -> Result<TreePath> {
-        /// As in the kernel (`MAXSYMLINKS`).
-        const MAX_LINKS: usize = 40;
-        let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let (mut here, mut links) = (TreePath::root(), 0);
-        while let Some(component) = todo.pop() {
-            match component.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    here = here.parent().unwrap_or_else(TreePath::root);
-                    continue;
-                }
-                _ => {}
-            }
-            let next = here.join(&component);
-            match self.inode(&next).map(|item| &item.found) {
-                Some(Found::Symlink(target)) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Error::build(format!("too many symbolic links on the way to {path}")));
-                    }
-                    if target.starts_with(b"/") {
-                        here = TreePath::root();
-                    }
-                    todo.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
-                }
-                _ => here = next,
-            }
-        }
-        Ok(here)
+        path.follow(|at| match self.inode(at).map(|item| &item.found) {
+            Some(Found::Symlink(target)) => Some(target),
+            _ => None,
+        })
     }
 
     /// Takes out the empty `lost+found` that every ext4 has: it belongs to the file system, not to the Tree.

@@ -6,9 +6,6 @@
 use super::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 use crate::error::{Error, Result};
 
-/// As in the kernel (`MAXSYMLINKS`, linux/namei.h).
-const MAX_LINKS: usize = 40;
-
 impl Tree {
     /// Where a path really lies: every symbolic link in a *parent* component is followed inside the Tree; the last
     /// component is not. Components that do not exist stay as they are.
@@ -21,34 +18,10 @@ impl Tree {
 
     /// As [`Tree::resolve_parent`], with the last component followed too.
     pub fn resolve(&self, path: &TreePath) -> Result<TreePath> {
-        let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
-        let mut here = TreePath::root();
-        let mut links = 0;
-        while let Some(component) = todo.pop() {
-            match component.as_slice() {
-                b"" | b"." => continue,
-                b".." => {
-                    here = here.parent().unwrap_or_else(TreePath::root);
-                    continue;
-                }
-                _ => {}
-            }
-            let next = here.join(&component);
-            match self.get(&next).map(|entry| &entry.kind) {
-                Some(Kind::Symlink(target)) => {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Error::build(format!("too many symbolic links on the way to {path}")));
-                    }
-                    if target.starts_with(b"/") {
-                        here = TreePath::root();
-                    }
-                    todo.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
-                }
-                _ => here = next,
-            }
-        }
-        Ok(here)
+        path.follow(|at| match self.get(at).map(|entry| &entry.kind) {
+            Some(Kind::Symlink(target)) => Some(target),
+            _ => None,
+        })
     }
 
     /// Makes sure a folder and its parents are there; new ones are root-owned 0755. Returns where it really lies.

@@ -5,6 +5,11 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
+/// As in the kernel (`MAXSYMLINKS`, linux/namei.h).
+const MAX_LINKS: usize = 40;
+
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreePath(Vec<u8>);
 
@@ -101,6 +106,37 @@ impl TreePath {
         self.0.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
     }
 
+    /// Where the path really lies, all symbolic links followed, the last component too. `link` says what the link at a path
+    /// says, if there is one. Nothing leads out of the root.
+    pub fn follow<'a>(&self, link: impl Fn(&TreePath) -> Option<&'a Vec<u8>>) -> Result<TreePath> {
+        let mut todo: Vec<&[u8]> = self.components().rev().collect();
+        let (mut here, mut links) = (TreePath::root(), 0);
+        while let Some(component) = todo.pop() {
+            match component {
+                b"" | b"." => continue,
+                b".." => {
+                    here = here.parent().unwrap_or_else(TreePath::root);
+                    continue;
+                }
+                _ => {}
+            }
+            let next = here.join(component);
+            let Some(target) = link(&next) else {
+                here = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Error::build(format!("too many symbolic links on the way to {self}")));
+            }
+            if target.starts_with(b"/") {
+                here = TreePath::root();
+            }
+            todo.extend(target.split(|byte| *byte == b'/').rev());
+        }
+        Ok(here)
+    }
+
     /// As a relative path of the host, for joining to a directory.
     pub fn to_host(&self) -> &std::path::Path {
         use std::os::unix::ffi::OsStrExt;
@@ -123,6 +159,8 @@ impl fmt::Debug for TreePath {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -132,6 +170,19 @@ mod tests {
         assert_eq!(path("/").as_deref(), Some("/"));
         assert_eq!(path("a/../b"), None);
         assert_eq!(path("a\0b"), None);
+    }
+
+    #[test]
+    fn follows_links_and_stays_inside() {
+        let links: BTreeMap<TreePath, Vec<u8>> =
+            [("lib", "usr/lib"), ("usr/lib/up", "../../../etc"), ("etc/x", "/lib/./y"), ("loop", "/loop/z")]
+                .map(|(path, target)| (TreePath::literal(path), target.as_bytes().to_vec()))
+                .into();
+        let follow = |path: &str| TreePath::new(path).unwrap().follow(|at| links.get(at));
+        assert_eq!(follow("lib/up/x").unwrap().to_string(), "/usr/lib/y");
+        assert_eq!(follow("new/lib").unwrap().to_string(), "/new/lib");
+        assert_eq!(follow("/").unwrap(), TreePath::root());
+        assert!(follow("loop/a").unwrap_err().to_string().contains("too many symbolic links on the way to /loop/a"));
     }
 
     #[test]

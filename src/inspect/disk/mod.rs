@@ -19,6 +19,20 @@ pub enum Piece {
     ZeroUntil(u64),
 }
 
+/// Fills `buffer` from `offset` on out of units of one size: `fill` gets the index of each, where in it to begin, and the
+/// part of the buffer.
+fn by_unit(buffer: &mut [u8], offset: u64, unit: u64, fill: impl Fn(u64, u64, &mut [u8]) -> Result<()>) -> Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let within = at % unit;
+        let length = (unit - within).min((buffer.len() - done) as u64) as usize;
+        fill(at / unit, within, &mut buffer[done..done + length])?;
+        done += length;
+    }
+    Ok(())
+}
+
 /// Longer stretches of data are given in parts.
 const LONGEST: u64 = 1 << 30;
 

@@ -231,32 +231,22 @@ impl Source for Qcow2 {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         check(self.size, offset, buffer.len())?;
-        let size = self.cluster_size();
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let within = at % size;
-            let length = ((size - within) as usize).min(buffer.len() - done);
-            let target = &mut buffer[done..done + length];
-            match self.cluster(at / size)? {
-                Cluster::Zero => target.fill(0),
-                Cluster::Plain(host) => {
-                    let inside = host + within + length as u64 <= self.file.size();
-                    // The last cluster of a file may be shorter than a cluster.
-                    if inside {
-                        self.file.read_at(target, host + within)?;
-                    } else {
-                        read_cut(&*self.file, target, host + within)?;
-                    }
-                }
-                Cluster::Compressed { offset, length: packed } => {
-                    let bytes: Arc<[u8]> = self.clusters.get(at / size, || self.unpack(at / size, offset, packed))?;
-                    target.copy_from_slice(&bytes[within as usize..within as usize + length]);
-                }
+        super::by_unit(buffer, offset, self.cluster_size(), |index, within, target| match self.cluster(index)? {
+            Cluster::Zero => {
+                target.fill(0);
+                Ok(())
             }
-            done += length;
-        }
-        Ok(())
+            // The last cluster of a file may be shorter than a cluster.
+            Cluster::Plain(host) if host + within + target.len() as u64 > self.file.size() => {
+                read_cut(&*self.file, target, host + within)
+            }
+            Cluster::Plain(host) => self.file.read_at(target, host + within),
+            Cluster::Compressed { offset, length } => {
+                let bytes: Arc<[u8]> = self.clusters.get(index, || self.unpack(index, offset, length))?;
+                target.copy_from_slice(&bytes[within as usize..within as usize + target.len()]);
+                Ok(())
+            }
+        })
     }
 
     fn data_after(&self, offset: u64) -> Result<Option<Range<u64>>> {

@@ -95,22 +95,16 @@ impl Source for Vhd {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         check(self.size, offset, buffer.len())?;
         let Some(blocks) = &self.blocks else { return self.file.read_at(buffer, offset) };
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let within = at % blocks.size;
-            let length = ((blocks.size - within).min((buffer.len() - done) as u64)) as usize;
-            let target = &mut buffer[done..done + length];
-            match blocks.offset(at / blocks.size) {
-                None => target.fill(0),
-                Some(host) => {
-                    check(self.file.size(), host + within, length).map_err(|_| broken("a block is outside"))?;
-                    self.file.read_at(target, host + within)?;
-                }
+        super::by_unit(buffer, offset, blocks.size, |index, within, target| match blocks.offset(index) {
+            None => {
+                target.fill(0);
+                Ok(())
             }
-            done += length;
-        }
-        Ok(())
+            Some(host) => {
+                check(self.file.size(), host + within, target.len()).map_err(|_| broken("a block is outside"))?;
+                self.file.read_at(target, host + within)
+            }
+        })
     }
 
     fn data_after(&self, offset: u64) -> Result<Option<Range<u64>>> {

@@ -168,26 +168,21 @@ impl Source for Vmdk {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         check(self.size, offset, buffer.len())?;
-        let mut done = 0;
-        while done < buffer.len() {
-            let at = offset + done as u64;
-            let (index, within) = (at / self.grain, at % self.grain);
-            let length = ((self.grain - within) as usize).min(buffer.len() - done);
-            let target = &mut buffer[done..done + length];
-            match self.grain_offset(index)? {
-                None => target.fill(0),
-                Some(host) if self.compressed => {
-                    let grain = self.grains.get(index, || self.unpack(index, host))?;
-                    target.copy_from_slice(&grain[within as usize..within as usize + length]);
-                }
-                Some(host) => {
-                    check(self.file.size(), host + within, length).map_err(|_| broken("a grain is outside"))?;
-                    self.file.read_at(target, host + within)?;
-                }
+        super::by_unit(buffer, offset, self.grain, |index, within, target| match self.grain_offset(index)? {
+            None => {
+                target.fill(0);
+                Ok(())
             }
-            done += length;
-        }
-        Ok(())
+            Some(host) if self.compressed => {
+                let grain = self.grains.get(index, || self.unpack(index, host))?;
+                target.copy_from_slice(&grain[within as usize..within as usize + target.len()]);
+                Ok(())
+            }
+            Some(host) => {
+                check(self.file.size(), host + within, target.len()).map_err(|_| broken("a grain is outside"))?;
+                self.file.read_at(target, host + within)
+            }
+        })
     }
 
     fn data_after(&self, offset: u64) -> Result<Option<Range<u64>>> {
