@@ -245,10 +245,10 @@ fn a_second_build_redoes_what_changed_only() {
     assert!(shop.image("again") == first);
     // One value: nothing is installed, and no cluster of before is compressed.
     shop.ask("tool: {}", 4_000_002);
-    let before = shop.cached("clusters-v1", "pack").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+    let before = shop.cached("clusters-v2", "pack").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
     let changed = ok(&shop.build("changed"));
     assert!(made(&changed).is_empty(), "{changed}");
-    let after = shop.cached("clusters-v1", "pack").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+    let after = shop.cached("clusters-v2", "pack").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
     assert!(after - before < before / 4, "{before} bytes of clusters, then {after}");
     let image = shop.image("changed");
     assert!(image != first && shop.clean() == image, "as made of nothing");
@@ -260,7 +260,7 @@ fn a_second_build_redoes_what_changed_only() {
     let image = shop.image("more");
     assert!(shop.clean() == image);
     // Without the cache of clusters, of answers, of both.
-    for folders in [&["clusters-v1"][..], &["answers-v1"], &["clusters-v1", "answers-v1"]] {
+    for folders in [&["clusters-v2"][..], &["answers-v1"], &["clusters-v2", "answers-v1"]] {
         for folder in folders {
             std::fs::remove_dir_all(shop.path("cache").join(folder)).unwrap();
         }
@@ -275,7 +275,7 @@ fn a_flipped_byte_is_found_and_made_good() {
     let Some(shop) = Shop::new() else { return };
     let wanted = shop.image("first");
     let kinds =
-        [("trees-v2", "pack"), ("trees-v2", "tree"), ("clusters-v1", "pack"), ("answers-v1", ""), ("debs", "deb")];
+        [("trees-v2", "pack"), ("trees-v2", "tree"), ("clusters-v2", "pack"), ("answers-v1", ""), ("debs", "deb")];
     for (folder, extension) in kinds {
         for number in 0..shop.cached(folder, extension).len() {
             for place in [0.0, 0.5, 0.99] {
@@ -283,7 +283,7 @@ fn a_flipped_byte_is_found_and_made_good() {
                 flip(&path, (path.metadata().unwrap().len() as f64 * place) as usize);
                 if extension == "deb" || extension == "pack" && folder == "trees-v2" {
                     // Else nobody looks at them.
-                    std::fs::remove_dir_all(shop.path("cache/clusters-v1")).unwrap();
+                    std::fs::remove_dir_all(shop.path("cache/clusters-v2")).unwrap();
                 }
                 let out = ok(&shop.build("again"));
                 assert!(shop.image("again") == wanted, "{} at {place}: {out}", path.display());
@@ -332,7 +332,7 @@ fn killed_at_fifty_moments() {
         // Now with nothing, now with a part, now with all of it.
         match turn % 5 {
             0 => _ = std::fs::remove_dir_all(shop.path("cache/trees-v2")),
-            1 => _ = std::fs::remove_dir_all(shop.path("cache/clusters-v1")),
+            1 => _ = std::fs::remove_dir_all(shop.path("cache/clusters-v2")),
             2 => _ = std::fs::remove_dir_all(shop.path("out")),
             3 => _ = std::fs::remove_dir_all(shop.path("cache/debs")),
             _ => {}
@@ -365,7 +365,7 @@ fn killed_at_fifty_moments() {
         entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
     };
     assert!(names("trees-v2").iter().all(|name| !name.starts_with(".pack-") && !name.starts_with(".tree-")));
-    assert!(names("clusters-v1").iter().all(|name| !name.starts_with(".new-")));
+    assert!(names("clusters-v2").iter().all(|name| !name.starts_with(".new-")));
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn the_verbs_list_shrink_and_check() {
     let run = |arguments: &[&str]| shop.command(&[&["cache"], arguments].concat()).output().unwrap();
     let list = ok(&run(&["ls"]));
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    for start in [["packages", "2"], ["steps", "4"], ["clusters", "1"], ["damaged", "0"]] {
+    for start in [["packages", "2"], ["steps", "4"], ["clusters", "3"], ["damaged", "0"]] {
         assert!(rows.iter().any(|row| row.starts_with(&start)), "{start:?} in {list}");
     }
     let all: serde_json::Value = serde_json::from_slice(&run(&["ls", "--all", "-o", "json"]).stdout).unwrap();

@@ -293,7 +293,7 @@ fn a_real_root_file_system_comes_out_clean() {
         let origin = &tree.get(&TreePath::literal("etc/sysctl.d/99-imagebuilder.conf")).unwrap().origin;
         assert!(origin.contains(".yaml:"), "{origin}");
         assert!(links(&tree).contains_key("/etc/systemd/system/multi-user.target.wants/containerd.service"));
-        let findings = hygiene::run(&tree, &hygiene::Declared { params: &params, epoch: EPOCH }).unwrap();
+        let findings = hygiene::run(&tree, &hygiene::Declared { params: &params, epoch: EPOCH, known: None }).unwrap();
         for finding in &findings {
             println!("{role}: {:?} {}: {}", finding.severity, finding.rule, finding.message);
         }

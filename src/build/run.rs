@@ -149,7 +149,8 @@ fn build(
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
     seal::seal(&mut tree, epoch, &declared, &one.plan.metadata)?;
-    let findings = hygiene::run(&tree, &hygiene::Declared { params: &intent.params, epoch })?;
+    let findings =
+        hygiene::run(&tree, &hygiene::Declared { params: &intent.params, epoch, known: Some(&caches.clusters) })?;
     for finding in hygiene::enforce(findings)? {
         reporter.warning(format!("{} (check `{}`)", finding.message, finding.rule));
     }

@@ -22,6 +22,7 @@ use super::Severity;
 use crate::api::Params;
 use crate::api::params::files::FileState;
 use crate::error::{Error, Kind as Failure, Result};
+use crate::tree::clusters::Clusters;
 use crate::tree::{Entry, Kind, Mtime, Tree, TreePath};
 
 /// What the image was asked to be.
@@ -29,6 +30,8 @@ pub struct Declared<'a> {
     pub params: &'a Params,
     /// `SOURCE_DATE_EPOCH` of the build.
     pub epoch: Mtime,
+    /// What earlier checks found in contents that take long to look into. Changes no result.
+    pub known: Option<&'a Clusters>,
 }
 
 /// One thing that is wrong with an image.
@@ -91,6 +94,7 @@ struct Image<'a> {
     tree: &'a Tree,
     params: &'a Params,
     epoch: Mtime,
+    known: Option<&'a Clusters>,
     files: BTreeSet<TreePath>,
 }
 
@@ -101,7 +105,8 @@ impl<'a> Image<'a> {
             .filter_map(|(path, _)| TreePath::new(path))
             .map(|path| tree.resolve_parent(&path))
             .collect::<Result<_>>()?;
-        Ok(Image { tree, params: declared.params, epoch: declared.epoch, files })
+        let Declared { params, epoch, known } = *declared;
+        Ok(Image { tree, params, epoch, known, files })
     }
 
     /// Whether the documents ask for this path.

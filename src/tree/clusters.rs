@@ -11,7 +11,7 @@
 //! The footer has the number of lines and the SHA-256 digest of the index; every line has a checksum of its bytes
 //! ([`Check`]), which are compared whenever they are read. Of clusters that do not shrink only the checksum is kept: their
 //! bytes are in the Tree, and with it need not be compared with the digests of its contents again. Short pieces that
-//! belong to clusters (checksums in the middle of an image) are kept in the same way. The time of a pack says when it was
+//! take long to make (checksums in the middle of an image, boot images) are kept in the same way. The time of a pack says when it was
 //! last used. Many small packs are put together by the next writer.
 
 use std::collections::HashMap;
@@ -170,6 +170,25 @@ impl Clusters {
             _ = fs::remove_file(&pack.path);
         }
         false
+    }
+
+    /// A short piece that was kept.
+    pub fn piece(&self, key: &Digest) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        match self.find(key)? {
+            Fate::Packed(kept) if self.read(kept, &mut bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Keeps a piece, unless it is too long for that.
+    pub fn keep_piece(&self, key: Digest, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() || bytes.len() > LONGEST as usize {
+            return Ok(());
+        }
+        let new = self.begin()?;
+        new.append(key, Made::Packed(bytes))?;
+        new.finish()
     }
 
     /// Begins to keep more.
@@ -459,6 +478,19 @@ mod tests {
         assert_eq!(later.find(&key(100)), None);
         let used = fs::metadata(&files(cache.path())[0]).unwrap().modified().unwrap();
         assert_eq!(used, time(1_700_000_000), "the time of a pack is that of its use");
+    }
+
+    #[test]
+    fn short_pieces_come_back() {
+        let cache = tempfile::tempdir().unwrap();
+        let clusters = open(cache.path());
+        clusters.keep_piece(key(1), b"piece").unwrap();
+        clusters.keep_piece(key(2), b"").unwrap();
+        clusters.keep_piece(key(3), &vec![1; LONGEST as usize + 1]).unwrap();
+        for clusters in [clusters, open(cache.path())] {
+            assert_eq!(clusters.piece(&key(1)).as_deref(), Some(&b"piece"[..]));
+            assert_eq!((clusters.piece(&key(2)), clusters.piece(&key(3))), (None, None));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::{Boot, Platform};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sandbox::{Bind, Job, Sandbox};
-use crate::tree::{Tree, TreePath};
+use crate::tree::{Digest, Tree, TreePath};
 
 /// The way from the firmware to `/boot/grub`: disk, GPT, ext4, search by UUID. Modules that these need come along.
 const BIOS_MODULES: &[&str] = &["biosdisk", "part_gpt", "ext2", "search_fs_uuid"];
@@ -57,20 +57,7 @@ pub fn make(
     // New, or an error: what an earlier job left in the folder is not followed to elsewhere.
     let made = File::options().write(true).create_new(true).open(&configuration);
     made.and_then(|mut file| file.write_all(boot.prefix_config().as_bytes())).with_context(context)?;
-    let output = format!("/{FOLDER}/{name}.img");
-    let fixed = [
-        "grub-mkimage".to_owned(),
-        format!("--directory=/usr/lib/grub/{name}"),
-        format!("--format={name}"),
-        format!("--prefix={}/grub", boot.path),
-        format!("--config=/{FOLDER}/{name}.cfg"),
-        format!("--output={output}"),
-    ];
-    let modules = match platform {
-        Platform::Bios => BIOS_MODULES,
-        Platform::Efi => EFI_MODULES,
-    };
-    let mut job = Job::new(fixed.into_iter().chain(modules.iter().map(|module| (*module).to_owned())));
+    let mut job = Job::new(command(platform, boot));
     job.binds.push(Bind { source: scratch.to_owned(), target: TreePath::literal(FOLDER), read_only: false });
     let finished = sandbox.run(root, &job, &mut |_| {}).with_context(context)?;
     if !finished.success {
@@ -78,6 +65,30 @@ pub fn make(
         return Err(Error::new(finished.kind(), message).add_context(context()));
     }
     read_result(&scratch.join(format!("{name}.img"))).with_context(context)
+}
+
+fn command(platform: Platform, boot: &Boot) -> Vec<String> {
+    let name = platform.name();
+    let modules = match platform {
+        Platform::Bios => BIOS_MODULES,
+        Platform::Efi => EFI_MODULES,
+    };
+    let fixed = [
+        "grub-mkimage".to_owned(),
+        format!("--directory=/usr/lib/grub/{name}"),
+        format!("--format={name}"),
+        format!("--prefix={}/grub", boot.path),
+        format!("--config=/{FOLDER}/{name}.cfg"),
+        format!("--output=/{FOLDER}/{name}.img"),
+    ];
+    fixed.into_iter().chain(modules.iter().map(|module| (*module).to_owned())).collect()
+}
+
+/// What decides a core image beside the Tree it is made in.
+pub fn identity(platform: Platform, boot: &Boot) -> Digest {
+    let parts = [vec!["core image 1".to_owned(), boot.prefix_config()], command(platform, boot)].concat();
+    // JSON keeps the parts apart whatever is in them.
+    Digest::of(serde_json::Value::from(parts).to_string().as_bytes())
 }
 
 /// A plain file that a job has made. The job is foreign: it may as well have made a link to a file of the host.

@@ -59,7 +59,7 @@ impl Area {
             Area::Answers => "which packages the resolver chose",
             Area::Steps => "layers and initramfs, as lists of files",
             Area::Contents => "the contents of those files",
-            Area::Clusters => "compressed clusters of disks",
+            Area::Clusters => "clusters of disks, boot images",
             Area::Damaged => "set aside because it was damaged",
             Area::Old => "of another version of the program",
         }

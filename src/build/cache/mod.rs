@@ -11,7 +11,7 @@
 //! <cache>/indexes/seen/*         dates of signed indexes: never removed, they keep mirrors from going back in time
 //! <cache>/answers-v1/*           answers of the resolver          (package::lock::answers)
 //! <cache>/trees-v2/*             finished steps                   (tree::store)
-//! <cache>/clusters-v1/*          compressed clusters of disks     (tree::clusters)
+//! <cache>/clusters-v2/*          clusters of disks, boot images   (tree::clusters)
 //! <cache>/work/*                 work areas of running builds     (sandbox::workarea)
 //! ```
 

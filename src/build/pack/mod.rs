@@ -25,7 +25,7 @@ use crate::format::gpt;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
 use crate::tree::clusters::Clusters;
-use crate::tree::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, host};
+use crate::tree::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, host};
 
 /// What a disk is made from, and with.
 pub struct Request<'a> {
@@ -41,7 +41,7 @@ pub struct Request<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// An empty folder for the programs that make boot images, best in memory (`sandbox::WorkArea`).
     pub scratch: &'a Path,
-    /// Clusters of earlier images. Changes no byte.
+    /// Clusters and boot images of earlier disks. Changes no byte.
     pub clusters: Option<&'a Clusters>,
     pub reporter: &'a Reporter,
 }
@@ -137,8 +137,10 @@ fn place_unsigned(parts: &mut [Part<'_>], layout: &Layout, params: &Params, core
 /// The folders in which the target's own grub-mkimage works.
 struct Workshop<'a> {
     request: &'a Request<'a>,
+    /// Not before they are needed: a disk with a signed boot chain and without BIOS boot has no use for them.
+    tools: Option<Tree>,
     /// Root of the jobs.
-    tools: PathBuf,
+    folder: PathBuf,
     /// Where their results go.
     output: PathBuf,
     opened: bool,
@@ -146,26 +148,27 @@ struct Workshop<'a> {
 
 impl<'a> Workshop<'a> {
     fn new(request: &'a Request<'a>) -> Self {
-        let (tools, output) = (request.scratch.join("tools"), request.scratch.join("output"));
-        Workshop { request, tools, output, opened: false }
+        let (folder, output) = (request.scratch.join("tools"), request.scratch.join("output"));
+        Workshop { request, tools: None, folder, output, opened: false }
     }
 
+    /// Made in the same tools before, or made now.
     fn core_image(&mut self, platform: Platform, boot: &Boot) -> Result<Vec<u8>> {
-        self.open()?;
-        grub::core::make(platform, boot, self.request.tree, self.request.sandbox, &self.tools, &self.output)
-    }
-
-    /// Not before it is needed: a disk with a signed boot chain and without BIOS boot has no use for it.
-    fn open(&mut self) -> Result<()> {
-        if self.opened {
-            return Ok(());
+        let tools = self.tools.get_or_insert_with(|| tools::tools(self.request.tree));
+        let key = Digest::of(format!("{} {}", grub::core::identity(platform, boot), tools.digest()).as_bytes());
+        let clusters = self.request.clusters;
+        if let Some(core) = clusters.and_then(|clusters| clusters.piece(&key)) {
+            return Ok(core);
         }
-        let folder = host::Folder::create(&self.tools);
-        folder
-            .and_then(|mut folder| folder.show(&tools::tools(self.request.tree)))
-            .context("unpacking the programs that make boot images")?;
-        std::fs::create_dir(&self.output).with_context(|| format!("making {}", self.output.display()))?;
-        self.opened = true;
-        Ok(())
+        if !self.opened {
+            let folder = host::Folder::create(&self.folder);
+            folder.and_then(|mut folder| folder.show(tools)).context("unpacking the programs that make boot images")?;
+            std::fs::create_dir(&self.output).with_context(|| format!("making {}", self.output.display()))?;
+            self.opened = true;
+        }
+        let Request { tree, sandbox, .. } = *self.request;
+        let core = grub::core::make(platform, boot, tree, sandbox, &self.folder, &self.output)?;
+        clusters.map_or(Ok(()), |clusters| clusters.keep_piece(key, &core))?;
+        Ok(core)
     }
 }

@@ -27,7 +27,7 @@ fn finished(params: &Params) -> Tree {
 }
 
 fn findings(tree: &Tree, params: &Params) -> Vec<Finding> {
-    run(tree, &Declared { params, epoch: EPOCH }).unwrap()
+    run(tree, &Declared { params, epoch: EPOCH, known: None }).unwrap()
 }
 
 #[test]

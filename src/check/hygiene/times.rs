@@ -5,7 +5,8 @@ use std::io::Read;
 use super::{Image, Rule};
 use crate::check::Severity;
 use crate::error::{Context, Error, Result};
-use crate::tree::{Content, Kind, TreePath};
+use crate::tree::clusters::Clusters;
+use crate::tree::{Content, Digest, Kind, TreePath};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -32,6 +33,9 @@ const CPIO: [&[u8; 6]; 2] = [b"070701", b"070702"];
 const CPIO_HEADER: usize = 110;
 /// No initramfs is larger, unpacked.
 const LIMIT: u64 = 2 << 30;
+
+/// Name and time of the newest file.
+type Newest = Option<(String, i64)>;
 
 fn late_times(image: &Image) -> Result<Vec<String>> {
     let epoch = image.epoch;
@@ -71,8 +75,7 @@ fn late_initramfs(image: &Image) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for (path, entry) in image.tree.children(&boot).filter(|(path, _)| path.file_name().starts_with(b"initrd.img-")) {
         let Kind::File(content) = &entry.kind else { continue };
-        let bytes = content.bytes().with_context(|| format!("reading {path}"))?;
-        match newest(&bytes) {
+        match newest_of(content, image.known).with_context(|| format!("reading {path}"))? {
             Ok(Some((name, time))) if time > image.epoch.seconds => {
                 found.push(format!("{name} in {path} was changed at {time}, after the epoch"));
             }
@@ -83,11 +86,43 @@ fn late_initramfs(image: &Image) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// What [`newest`] finds, or found in the same bytes before: to unpack them takes longer than all other checks.
+fn newest_of(content: &Content, known: Option<&Clusters>) -> Result<Result<Newest>> {
+    let key = Digest::of(format!("newest file of an initramfs 1 {}", content.digest()).as_bytes());
+    if let Some(found) = known.and_then(|known| decode(&known.piece(&key)?)) {
+        return Ok(Ok(found));
+    }
+    let found = newest(&content.bytes()?);
+    if let (Ok(found), Some(known)) = (&found, known) {
+        known.keep_piece(key, &encode(found))?;
+    }
+    Ok(found)
+}
+
+/// A byte that says whether there is one, the time, the name.
+fn encode(newest: &Newest) -> Vec<u8> {
+    match newest {
+        None => vec![0],
+        Some((name, time)) => [&[1], &time.to_le_bytes()[..], name.as_bytes()].concat(),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Newest> {
+    match bytes.split_first()? {
+        (0, []) => Some(None),
+        (1, rest) => {
+            let (time, name) = rest.split_first_chunk()?;
+            Some(Some((String::from_utf8(name.to_vec()).ok()?, i64::from_le_bytes(*time))))
+        }
+        _ => None,
+    }
+}
+
 /// The newest file of an initramfs: archives end to end, with zeros between them, the last one compressed
 /// (Documentation/driver-api/early-userspace/buffer-format.rst of Linux). Other compressions than gzip and zstd, and
 /// what is no archive at all, are not looked into.
-fn newest(mut bytes: &[u8]) -> Result<Option<(String, i64)>> {
-    let mut newest: Option<(String, i64)> = None;
+fn newest(mut bytes: &[u8]) -> Result<Newest> {
+    let mut newest: Newest = None;
     let unpacked;
     loop {
         bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
@@ -114,7 +149,7 @@ fn unpack(decoder: impl Read) -> Result<Vec<u8>> {
 }
 
 /// Goes through one archive; what follows it, or `None` if there is none here.
-fn archive<'a>(bytes: &'a [u8], newest: &mut Option<(String, i64)>) -> Result<Option<&'a [u8]>> {
+fn archive<'a>(bytes: &'a [u8], newest: &mut Newest) -> Result<Option<&'a [u8]>> {
     let broken = || Error::build("its archive is damaged");
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + CPIO_HEADER) {
@@ -157,6 +192,24 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn what_was_found_is_known_later() {
+        let cache = tempfile::tempdir().unwrap();
+        let clusters = Clusters::open(cache.path(), 7, &crate::report::Reporter::quiet()).unwrap();
+        for (bytes, wanted) in [(cpio(&[("init", 7, "x")]), Some(("init".to_owned(), 7))), (b"none".to_vec(), None)] {
+            let content = Content::inline(bytes);
+            for known in [None, Some(&clusters), Some(&clusters)] {
+                assert_eq!(newest_of(&content, known).unwrap().unwrap(), wanted);
+            }
+        }
+        let broken = Content::inline(cpio(&[("init", 7, "x")])[..130].to_vec());
+        assert!(newest_of(&broken, Some(&clusters)).unwrap().is_err());
+        assert!(newest_of(&broken, Some(&clusters)).unwrap().is_err(), "it is no answer to be kept");
+        for bad in [&b""[..], b"\x02", b"\x01short", b"\0more"] {
+            assert_eq!(decode(bad), None);
+        }
     }
 
     #[test]

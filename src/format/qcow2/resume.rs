@@ -11,7 +11,7 @@ use super::format::Header;
 use crate::error::Result;
 use crate::format::disk::sums::State;
 use crate::tree::Digest;
-use crate::tree::clusters::{Clusters, Fate, Made};
+use crate::tree::clusters::{Clusters, Made};
 
 /// States are kept for every so many bytes.
 const SPACING: u64 = 4 << 20;
@@ -55,12 +55,9 @@ impl Steady {
 
     /// The last state that is kept; the beginning where there is none.
     pub fn known(&self, clusters: &Clusters) -> State {
-        let mut buffer = Vec::new();
-        let state = |mark: &Mark| match clusters.find(&mark.key)? {
-            Fate::Packed(kept) if kept.length as usize == State::ENCODED && clusters.read(kept, &mut buffer) => {
-                State::decode(&buffer).filter(|state| state.length() == mark.position)
-            }
-            _ => None,
+        let state = |mark: &Mark| {
+            let state = State::decode(&clusters.piece(&mark.key)?)?;
+            Some(state).filter(|state| state.length() == mark.position)
         };
         self.marks.iter().rev().find_map(state).unwrap_or(State::START)
     }
