@@ -67,7 +67,8 @@ impl StepName {
         match self {
             // 2: what scripts write is as old as the layer's packages.
             StepName::Rootfs(_) => 2,
-            StepName::Initramfs => 1,
+            // 2: zstd where it is asked for, though the image has no such program.
+            StepName::Initramfs => 2,
             StepName::Osconfig => 1,
             // 2: the time of emptied folders does not tell that something was in them.
             StepName::Seal => 2,

@@ -1,8 +1,8 @@
 //! The shell side of the hook helpers: `hook-functions` of initramfs-tools with the two functions that start most
 //! processes replaced by questions to the [`service`](super::service).
 //!
-//! Owns: which texts of `copy_file` are known, and the replacement. The distribution's hooks decide what goes in and
-//! look at and edit what was copied, as ever; a text that is not known is left alone.
+//! Owns: which texts of `copy_file` are known, and the replacement; where mkinitramfs compresses. The distribution's hooks
+//! decide what goes in and look at and edit what was copied, as ever; a text that is not known is left alone.
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,6 +12,16 @@ use super::copy::Behaviour;
 pub const FOLDER: &str = "run/imagebuilder-hooks";
 /// Inside the target, the file that every hook sources.
 pub const FUNCTIONS: &str = "usr/share/initramfs-tools/hook-functions";
+/// Inside the target, the program that makes an initramfs; it sources [`FUNCTIONS`].
+pub const PROGRAM: &str = "usr/sbin/mkinitramfs";
+
+/// Where the program finds that the compressor is missing, in all supported releases.
+const FALLBACK: &str = "echo \"W: No ${compress} in ${PATH}, using gzip\" >&2\n";
+/// Where it compresses, and what is done there in place of it: in Debian 12 and in Debian 13.
+const COMPRESSING: [(&str, &str); 2] = [
+    ("\n$compress -c \"${__TMPMAINCPIO}\" ||\n", "\nimagebuilder_compress \"${__TMPMAINCPIO}\" ||\n"),
+    ("} | $compress -c ||\n", "} | imagebuilder_compress ||\n"),
+];
 
 /// SHA-256 of the definition of `copy_file`, first line to closing brace with its line end, in initramfs-tools of each
 /// supported release, and what it does.
@@ -61,6 +71,27 @@ modinfo() {
 	esac
 	command modinfo "$@"
 }
+
+imagebuilder_compress() {
+	local imagebuilder_answer imagebuilder_archive
+	if [ "${imagebuilder_missing:-}" != zstd ]; then
+		${compress} -c "$@"
+		return
+	fi
+	imagebuilder_archive="${1:-}"
+	if [ -z "${imagebuilder_archive}" ]; then
+		imagebuilder_archive="${DESTDIR}-archive"
+		cat >"${imagebuilder_archive}" || return
+	fi
+	imagebuilder_answer=plain
+	printf '%s\037' 2 compress "${imagebuilder_archive}" >/run/imagebuilder-hooks/ask &&
+		read -r imagebuilder_answer </run/imagebuilder-hooks/answer || imagebuilder_answer=plain
+	case "${imagebuilder_answer}" in
+	compressed) cat "${imagebuilder_archive}" ;;
+	*) ${compress} -c "${imagebuilder_archive}" ;;
+	esac || return
+	[ -n "${1:-}" ] || rm -f "${imagebuilder_archive}"
+}
 "#;
 
 /// The text with the replacement, and how `copy_file` behaves in it; `None` if its text is not a known one.
@@ -75,6 +106,14 @@ pub fn replace(functions: &str) -> Option<(String, Behaviour)> {
     let behaviour = KNOWN.iter().find(|(known, _)| digest.starts_with(known))?.1;
     let text = format!("{}plain_{}{REPLACEMENT}", &functions[..start], &functions[start..]);
     Some((text, behaviour))
+}
+
+/// mkinitramfs with our compression where the target lacks the one it is configured for; `None` for an unknown text.
+pub fn replace_compression(program: &str) -> Option<String> {
+    let once = |text: &str| program.matches(text).count() == 1;
+    let (theirs, ours) = COMPRESSING.iter().find(|(theirs, _)| once(theirs))?;
+    let remembered = format!("{FALLBACK}\timagebuilder_missing=\"${{compress}}\"\n");
+    once(FALLBACK).then(|| program.replace(FALLBACK, &remembered).replace(theirs, ours))
 }
 
 #[cfg(test)]
@@ -93,5 +132,22 @@ mod tests {
         assert!(REPLACEMENT.contains(&format!("/{FOLDER}/ask")) && REPLACEMENT.contains(&format!("/{FOLDER}/answer")));
         let parsed = std::process::Command::new("sh").args(["-n", "-c", REPLACEMENT]).status();
         assert!(parsed.unwrap().success());
+    }
+
+    #[test]
+    fn compression_is_replaced_where_it_is_known() {
+        let program = "if ! x; then\n\techo \"W: No ${compress} in ${PATH}, using gzip\" >&2\n\tcompress=gzip\nfi\n";
+        for (theirs, ours) in COMPRESSING {
+            let text = replace_compression(&format!("{program}{theirs}:")).unwrap();
+            assert_eq!(
+                text,
+                program.replace("\tcompress=gzip", "\timagebuilder_missing=\"${compress}\"\n\tcompress=gzip")
+                    + ours
+                    + ":"
+            );
+            assert!(replace_compression(&format!("{program}{theirs}{theirs}")).is_none());
+            assert!(replace_compression(theirs).is_none());
+        }
+        assert!(replace_compression(program).is_none());
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Owns: which kernels get one, how the tool is called, and which files it leaves. The distribution's hooks decide what
 //! goes in; the two shell functions that cost nearly all the time (a stock run starts 12,000 processes, five for every
-//! file) are answered by native code ([`service`]) with the same result. The result is an overlay: only
-//! what the tool added: `/boot/initrd.img-<version>`, and its state file in `/var/lib/initramfs-tools` where the release
+//! file) are answered by native code ([`service`]) with the same result. Where zstd is asked for and the target does not
+//! have it, the tool falls back to gzip; the builder has zstd, so the archive is compressed with that ([`archive`]),
+//! plain scripts or not. The result is an overlay: only what the tool added: `/boot/initrd.img-<version>`, and its state file in `/var/lib/initramfs-tools` where the release
 //! keeps one (without which `update-initramfs -u` in the running node would not know the kernel).
 
+mod archive;
 mod copy;
 mod hooks;
 mod modinfo;
@@ -14,6 +16,9 @@ mod service;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha1::{Digest as _, Sha1};
+
+use self::archive::Packer;
 use self::service::Service;
 use crate::error::{Context, Error, Result};
 use crate::package::root::Root;
@@ -54,7 +59,10 @@ pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<
     let mut overlay = Tree::new();
     for version in versions {
         let step = reporter.step(format!("initramfs {version}"));
-        update_initramfs(workshop, &version)?;
+        let fell_back = update_initramfs(workshop, &version)?;
+        if fell_back && reads_zstd(root, &version)? {
+            repack(root, &version)?;
+        }
         let origin: Origin = Arc::from(format!("initramfs of kernel {version}"));
         let mut size = 0;
         for (path, required) in
@@ -77,7 +85,8 @@ pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<
     Ok(overlay)
 }
 
-fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<()> {
+/// Runs the tool; true if it took gzip because zstd is missing.
+fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<bool> {
     let Workshop { root, sandbox, epoch, .. } = *workshop;
     let context = || format!("making the initramfs of kernel {version}");
     let mut job = Job::new(["update-initramfs", "-c", "-k", version]);
@@ -88,7 +97,11 @@ fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<()> {
         job.environment.push(("ZSTD_NBTHREADS".into(), "0".into()));
     }
     let service = if workshop.plain { None } else { help_hooks(root, pipes.path(), &mut job).with_context(context)? };
-    let mut on_line = |line: &str| tracing::debug!("update-initramfs: {line}");
+    let mut fell_back = false;
+    let mut on_line = |line: &str| {
+        fell_back |= archive::says_missing(line);
+        tracing::debug!("update-initramfs: {line}");
+    };
     let finished = sandbox.run(root, &job, &mut on_line).with_context(context)?;
     if let Some(service) = service {
         let counts = service.stop().with_context(context)?;
@@ -101,6 +114,36 @@ fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<()> {
     if !finished.success {
         let message = format!("update-initramfs: {}\n{}", finished.status, finished.tail.trim_end());
         return Err(Error::new(finished.kind(), message)).with_context(context);
+    }
+    Ok(fell_back)
+}
+
+fn reads_zstd(root: &Path, version: &str) -> Result<bool> {
+    let root = Root::open(root)?;
+    for place in [format!("lib/modules/{version}/config-{version}"), format!("boot/config-{version}")] {
+        let config = TreePath::new(&place).map(|path| root.read_text(&path)).transpose()?.unwrap_or_default();
+        if !config.is_empty() {
+            return Ok(archive::kernel_reads_zstd(&config));
+        }
+    }
+    Ok(false)
+}
+
+/// Compresses with zstd what the tool has compressed with gzip. It remembers the SHA-1 of what it made in some releases.
+fn repack(root: &Path, version: &str) -> Result<()> {
+    let root = Root::open(root)?;
+    let context = || format!("compressing the initramfs of kernel {version}");
+    let place =
+        |path: String| TreePath::new(&path).ok_or_else(|| Error::build("not a file name")).with_context(context);
+    let (image, state) =
+        (place(format!("boot/initrd.img-{version}"))?, place(format!("var/lib/initramfs-tools/{version}"))?);
+    let Some(bytes) = root.read(&image)? else { return Ok(()) };
+    let Some(packed) = Packer::new().repack(&bytes).with_context(context)? else { return Ok(()) };
+    root.write(&image, &packed, 0o644)?;
+    let remembered = root.read_text(&state)?;
+    let sum = |bytes: &[u8]| hex::encode(Sha1::digest(bytes));
+    if let Some(rest) = remembered.strip_prefix(&sum(&bytes)) {
+        root.write(&state, format!("{}{rest}", sum(&packed)).as_bytes(), 0o644)?;
     }
     Ok(())
 }
@@ -116,6 +159,14 @@ fn help_hooks(root: &Path, folder: &Path, job: &mut Job) -> Result<Option<Servic
     let (pipes, text) = (folder.join("pipes"), folder.join("hook-functions"));
     std::fs::create_dir(&pipes).with_context(|| format!("making {}", pipes.display()))?;
     std::fs::write(&text, functions).with_context(|| format!("writing {}", text.display()))?;
+    let program = TreePath::literal(hooks::PROGRAM);
+    if let Some(text) = hooks::replace_compression(&Root::open(root)?.read_text(&program)?) {
+        let source = folder.join("mkinitramfs");
+        std::fs::write(&source, text).with_context(|| format!("writing {}", source.display()))?;
+        std::fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .with_context(|| format!("setting the mode of {}", source.display()))?;
+        job.binds.push(Bind { source, target: program, read_only: true });
+    }
     let service = Service::start(&pipes, root, behaviour)?;
     job.binds.push(Bind { source: pipes, target: TreePath::literal(hooks::FOLDER), read_only: false });
     job.binds.push(Bind { source: text, target: path, read_only: true });
@@ -140,7 +191,7 @@ mod tests {
     struct Tool;
 
     impl Sandbox for Tool {
-        fn run(&self, root: &Path, job: &Job, _: &mut dyn FnMut(&str)) -> Result<Finished> {
+        fn run(&self, root: &Path, job: &Job, on_line: &mut dyn FnMut(&str)) -> Result<Finished> {
             let version = &job.argv[3];
             assert_eq!(job.environment[0], ("SOURCE_DATE_EPOCH".to_owned(), "7".to_owned()));
             if version == "broken" {
@@ -159,9 +210,23 @@ mod tests {
             } else {
                 std::fs::write(&initrd, "cpio").unwrap();
             }
-            std::fs::write(root.join(format!("var/lib/initramfs-tools/{version}")), "sum").unwrap();
+            let state = root.join(format!("var/lib/initramfs-tools/{version}"));
+            std::fs::write(&state, "sum").unwrap();
+            if version.starts_with("gzip") {
+                on_line("W: No zstd in /usr/bin:/sbin:/bin, using gzip");
+                std::fs::write(&initrd, gzip()).unwrap();
+                std::fs::write(&state, format!("{}  /boot/x\n", hex::encode(Sha1::digest(gzip())))).unwrap();
+                let config = if version == "gzip-old" { "# CONFIG_RD_ZSTD is not set\n" } else { "CONFIG_RD_ZSTD=y\n" };
+                std::fs::write(root.join(format!("boot/config-{version}")), config).unwrap();
+            }
             Ok(Finished { success: true, status: "exit code 0".into(), tail: String::new() })
         }
+    }
+
+    fn gzip() -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, b"archive").unwrap();
+        encoder.finish().unwrap()
     }
 
     fn run(kernels: &[&str]) -> Result<Tree> {
@@ -190,6 +255,17 @@ mod tests {
             assert_eq!(tree.read_file(&path).unwrap().unwrap(), b"cpio");
             assert_eq!(tree.get(&path).unwrap().meta.mtime.seconds, 7);
         }
+    }
+
+    #[test]
+    fn what_fell_back_to_gzip_is_compressed_with_zstd_where_the_kernel_reads_it() {
+        let tree = run(&["gzip", "gzip-old"]).unwrap();
+        let read = |path: String| tree.read_file(&TreePath::new(path).unwrap()).unwrap().unwrap();
+        let packed = read("boot/initrd.img-gzip".into());
+        assert_eq!(zstd::decode_all(packed.as_slice()).unwrap(), b"archive");
+        let state = read("var/lib/initramfs-tools/gzip".into());
+        assert_eq!(state, format!("{}  /boot/x\n", hex::encode(Sha1::digest(&packed))).as_bytes());
+        assert_eq!(read("boot/initrd.img-gzip-old".into()), gzip());
     }
 
     #[test]
