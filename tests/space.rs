@@ -20,6 +20,7 @@ use imagebuilder::package::stage::Stage;
 use imagebuilder::package::unpack::{Conffiles, Unpacker};
 use imagebuilder::report::Reporter;
 use imagebuilder::tree::host::Folder;
+use imagebuilder::tree::records::Record;
 use imagebuilder::tree::store::Store;
 use imagebuilder::tree::{Digest, Meta, Mtime, Tree, TreePath};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -102,9 +103,13 @@ fn store(disk: &Path) -> Result<()> {
     let store = Store::open(disk)?;
     let key = Digest::of(b"step");
     assert!(store.load(key)?.is_none(), "a step that was never finished is there");
+    assert!(store.record(key).is_none(), "what was kept with it is there");
     let writer = store.writer(key)?;
+    let content = writer.add(b"kept")?;
+    writer.keep(key, Record { bytes: noise(99, 60 << 10), contents: vec![content] });
     let saved = writer.save(&tree())?;
     assert_eq!(store.load(key)?.unwrap().digest(), saved.digest());
+    assert_eq!(store.record(key).unwrap().contents[0].bytes()?, b"kept");
     Ok(())
 }
 
@@ -223,7 +228,7 @@ fn inside() {
     let deb = package(folder.path());
     let lock = |file: &str| file == "in-use" || file.ends_with(".lock") || file.ends_with("/.gate");
     let nothing = |_: &str| false;
-    let mut count = points("the store", &[64 * KIB, 200 * KIB, 400 * KIB, 560 * KIB], &store, &lock);
+    let mut count = points("the store", &[64 * KIB, 200 * KIB, 400 * KIB, 560 * KIB, 640 * KIB], &store, &lock);
     count += points("a tree on the host", &[40 * KIB, 150 * KIB, 300 * KIB, 500 * KIB], &show, &nothing);
     count += points("preparing", &[40 * KIB, 200 * KIB, 450 * KIB], &|disk| unpack(disk, &deb, 0), &nothing);
     count += points("unpacking", &[40 * KIB, 200 * KIB, 450 * KIB], &|disk| unpack(disk, &deb, 1 << 30), &nothing);

@@ -57,10 +57,10 @@ impl<'scope, 'a: 'scope> Crew<'scope, 'a> {
     ) -> Self {
         let workers = std::thread::available_parallelism().map_or(1, usize::from).min(work.packages.len()).max(1);
         let todo: Vec<usize> = work.order.iter().rev().copied().collect();
-        let step = reporter.step_of(title, todo.len() as u64, Unit::Items);
+        let step = (!todo.is_empty()).then(|| reporter.step_of(title, todo.len() as u64, Unit::Items));
         let state = State { todo, running: 0, done: BTreeMap::new(), stop: false };
         let shared =
-            Arc::new(Shared { work, state: Mutex::new(state), changed: Condvar::new(), step: Mutex::new(Some(step)) });
+            Arc::new(Shared { work, state: Mutex::new(state), changed: Condvar::new(), step: Mutex::new(step) });
         let threads = (0..workers).map(|_| {
             let shared = shared.clone();
             scope.spawn(move || {

@@ -133,8 +133,9 @@ fn crew_for<'scope, 'a: 'scope>(
     if workshop.store.load(layer.key)?.is_some() {
         return Ok(None);
     }
-    let packages = Arc::new(open_packages(layer)?);
-    let order = waves::likely(&packages);
+    let packages = Arc::new(open_packages(layer, workshop.store)?);
+    // Ahead of its layer there is time for what takes longest, a kernel with its modules above all.
+    let order = if ahead { waves::largest(&packages) } else { waves::likely(&packages) };
     let title = format!("decompress {}", layer.locked.layer.name());
     Ok(Some(Crew::start(scope, Work { packages, order, stage, pack }, ahead, title, workshop.reporter)))
 }
@@ -148,6 +149,9 @@ fn check_order(layer: &Layer<'_>) -> Result<()> {
 
 fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, workshop: &mut Workshop<'_>) -> Result<Tree> {
     let name = layer.locked.layer.name();
+    if layer.locked.packages.is_empty() && adds_no_marks(below, layer.locked)? {
+        return crew.finish()?.save(below);
+    }
     workshop.folder.show(below).context("preparing the layer below")?;
     let root = Root::open(workshop.folder.path())?;
     if below.len() == 1 {
@@ -186,13 +190,13 @@ fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, worksho
 }
 
 /// Opens all package files side by side and compares them with the lock.
-fn open_packages(layer: &Layer<'_>) -> Result<Vec<Binary>> {
+fn open_packages(layer: &Layer<'_>, store: &Store) -> Result<Vec<Binary>> {
     let pairs: Vec<(&LockedPackage, &PathBuf)> = layer.locked.packages.iter().zip(layer.debs).collect();
     pairs
         .par_iter()
         .map(|(locked, deb)| {
             interrupt::check()?;
-            let binary = Binary::open(deb)?;
+            let binary = Binary::open_known(deb, locked.sha256, store)?;
             let as_locked = binary.name == locked.name
                 && binary.version == locked.version
                 && binary.architecture == locked.architecture;
@@ -294,11 +298,20 @@ fn unpack(
     Ok(())
 }
 
+/// apt's list of packages that came in as dependencies only.
+const MARKS: &str = "var/lib/apt/extended_states";
+
+/// Whether a layer without packages is what is below it.
+fn adds_no_marks(below: &Tree, layer: &LockedLayer) -> Result<bool> {
+    let text = String::from_utf8(below.read_file(&TreePath::literal(MARKS))?.unwrap_or_default()).unwrap_or_default();
+    Ok(with_marks(&text, layer) == text)
+}
+
 fn extended_states(root: &Root, layer: &LockedLayer) -> Result<()> {
-    let path = TreePath::literal("var/lib/apt/extended_states");
     if root.folder(&TreePath::literal("var/lib/apt"))?.is_none() {
         return Ok(());
     }
+    let path = TreePath::literal(MARKS);
     let below = root.read_text(&path)?;
     let text = with_marks(&below, layer);
     if text == below { Ok(()) } else { root.write(&path, text.as_bytes(), 0o644) }

@@ -164,7 +164,7 @@ fn ls(items: &[Item], args: &LsArgs, place: &str) -> Result<()> {
 }
 
 fn users(items: &[Item], pack: &Item) -> String {
-    match items.iter().filter(|item| item.needs.contains(&pack.name)).count() {
+    match items.iter().filter(|item| item.area == Area::Steps && item.needs.contains(&pack.name)).count() {
         0 => "of no step".into(),
         1 => "of 1 step".into(),
         count => format!("of {count} steps"),

@@ -1,15 +1,17 @@
 //! One binary package before it is unpacked: its fields, scripts, configuration files and triggers.
 //!
-//! Owns: [`Binary`], read from a `.deb`. Follows Debian Policy chapter 5 and 6, deb-control(5), deb-conffiles(5) and
+//! Owns: [`Binary`], read from a `.deb` or from what the store keeps of one. Follows Debian Policy chapter 5 and 6, deb-control(5), deb-conffiles(5) and
 //! deb-triggers(5).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::deb::{ControlFile, Deb};
+use super::kept::{self, Kept, Member};
 use super::{deb822, relation};
 use crate::error::{Context, Error, Result};
-use crate::tree::TreePath;
+use crate::tree::store::Store;
+use crate::tree::{Digest, TreePath};
 
 /// Order of the fields in the status file; others follow as they come.
 const FIELD_ORDER: [&str; 25] = [
@@ -56,9 +58,19 @@ pub struct Interest {
     pub awaited: bool,
 }
 
+/// Where the files of a package come from.
+#[derive(Debug)]
+pub enum Source {
+    Deb(Deb),
+    /// Decompressed before.
+    Kept(Vec<Member>),
+}
+
 #[derive(Debug)]
 pub struct Binary {
-    pub deb: Deb,
+    pub source: Source,
+    /// The digest of the `.deb`, for who wants to keep what is in it.
+    pub sha256: Option<Digest>,
     pub name: String,
     pub version: String,
     pub architecture: String,
@@ -75,10 +87,23 @@ impl Binary {
     pub fn open(path: &Path) -> Result<Self> {
         let deb = Deb::open(path)?;
         let files = deb.control()?;
-        Self::new(deb, files).with_context(|| format!("reading control member of {}", path.display()))
+        Self::new(Source::Deb(deb), files).with_context(|| format!("reading control member of {}", path.display()))
     }
 
-    fn new(deb: Deb, files: BTreeMap<String, ControlFile>) -> Result<Self> {
+    /// The package of this digest: from the store if it was decompressed before, else from its file, which was compared
+    /// with the digest.
+    pub fn open_known(path: &Path, sha256: Digest, store: &Store) -> Result<Self> {
+        let kept = |kept: Kept| Self::new(Source::Kept(kept.members), kept::control_files(&kept.control)?);
+        let found = store.record(sha256).map(|record| kept::read(&record).and_then(kept));
+        // What is wrong with it is found out by its digests, too; the file is there in any case.
+        let binary = match found {
+            Some(Ok(binary)) => binary,
+            _ => Self::open(path)?,
+        };
+        Ok(Binary { sha256: Some(sha256), ..binary })
+    }
+
+    fn new(source: Source, files: BTreeMap<String, ControlFile>) -> Result<Self> {
         let text = |name: &str| -> Result<String> {
             let bytes = files.get(name).map(|file| file.bytes.clone()).unwrap_or_default();
             String::from_utf8(bytes).map_err(|_| Error::build(format!("control file `{name}` is not UTF-8")))
@@ -99,7 +124,27 @@ impl Binary {
         let interests = interests(&text("triggers")?)?;
         let is = |field: &str, wanted: &str| stanza.get(field).is_some_and(|value| value == wanted);
         let (essential, same) = (is("Essential", "yes"), is("Multi-Arch", "same"));
-        Ok(Binary { deb, name, version, architecture, essential, same, fields, files, conffiles, interests })
+        Ok(Binary {
+            source,
+            sha256: None,
+            name,
+            version,
+            architecture,
+            essential,
+            same,
+            fields,
+            files,
+            conffiles,
+            interests,
+        })
+    }
+
+    /// About how much work its files are: bytes that are read.
+    pub fn size(&self) -> u64 {
+        match &self.source {
+            Source::Deb(deb) => deb.data_size(),
+            Source::Kept(members) => members.iter().filter_map(|member| Some(member.file.as_ref()?.0.size())).sum(),
+        }
     }
 
     /// The value of a field; empty if there is none.

@@ -91,7 +91,14 @@ impl Deb {
         let reader: Box<dyn Read + '_> = match member.compression {
             Compression::None => Box::new(raw),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-            Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new(raw)),
+            Compression::Xz => {
+                // All bytes of the file were compared with its digest, which says more than the sums inside.
+                let stream = liblzma::stream::Stream::new_stream_decoder(u64::MAX, liblzma::stream::IGNORE_CHECK);
+                Box::new(liblzma::bufread::XzDecoder::new_stream(
+                    raw,
+                    stream.map_err(std::io::Error::from).context("starting xz")?,
+                ))
+            }
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).context("starting zstd")?),
         };
         // Headers are read in small pieces.

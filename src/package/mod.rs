@@ -14,6 +14,7 @@ pub mod fetch;
 mod helpers;
 pub mod http;
 pub mod index;
+pub mod kept;
 pub mod keyring;
 pub mod lock;
 pub mod relation;

@@ -1,9 +1,10 @@
-//! Preparing packages before they are unpacked: decompressed, each file's bytes in a place from which they only have to be
-//! moved, and in the store.
+//! Preparing packages before they are unpacked: decompressed, or read from the store if they were decompressed before;
+//! each file's bytes in a place from which they only have to be moved, and in the store.
 //!
 //! Owns: [`Stage`] and [`Staged`]. All that costs time and does not depend on the target root happens here, on any
 //! number of threads and while something else goes on in the target. A file's bytes lie in a folder on the file system of
-//! the target, or in memory up to a limit, which is the better place when that file system is a slow one.
+//! the target, or in memory up to a limit, which is the better place when that file system is a slow one. Files of the
+//! folder belong to root and have mode and time of their member, as most of them keep them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,8 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use md5::{Digest as _, Md5};
+use rustix::fs::{Mode, Timespec, Timestamps};
 
-use super::binary::Binary;
+use super::binary::{Binary, Source};
+use super::deb::Deb;
+use super::kept::{self, Member};
 use super::tar::{Archive, Entry, Kind};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -105,9 +109,60 @@ impl Stage {
     }
 
     fn prepare_inner(&self, binary: &Binary, pack: Option<&PackWriter>) -> Result<Staged<'_>> {
+        let deb = match &binary.source {
+            Source::Deb(deb) => deb,
+            Source::Kept(members) => return self.from_store(members, pack),
+        };
+        let staged = self.decompress(binary, deb, pack)?;
+        if let (Some(pack), Some(sha256)) = (pack, binary.sha256) {
+            if let Some(record) = kept::record(binary, &staged.members, pack)? {
+                pack.keep(sha256, record);
+            }
+        }
+        Ok(staged)
+    }
+
+    fn from_store(&self, members: &[Member], pack: Option<&PackWriter>) -> Result<Staged<'_>> {
+        let mut staged = Staged::default();
+        for Member { entry, file } in members {
+            interrupt::check()?;
+            let mut body = None;
+            if let Some((content, md5)) = file {
+                if let Some(pack) = pack {
+                    pack.refer(content);
+                }
+                let place = self.place_of(content, entry);
+                let place = place.with_context(|| format!("member `{}`", entry.name.escape_ascii()))?;
+                staged.size += content.size();
+                body = Some(Body { place, size: content.size(), md5: md5.clone(), content: Some(content.clone()) });
+            }
+            staged.members.push((entry.clone(), body));
+        }
+        Ok(staged)
+    }
+
+    fn place_of(&self, content: &Content, entry: &Entry) -> Result<Place<'_>> {
+        if content.size() <= IN_PIECES {
+            return self.place(content.bytes()?, entry);
+        }
+        let (kept, mut file) = self.create()?;
+        let mut reader = content.reader();
+        let mut buffer = vec![0; PIECE];
+        loop {
+            interrupt::check()?;
+            match reader.read(&mut buffer).context("reading it from the store")? {
+                0 => break,
+                length => self.write(&mut file, &buffer[..length])?,
+            }
+        }
+        finish(&file, entry)?;
+        Ok(Place::File(kept))
+    }
+
+    fn decompress(&self, binary: &Binary, deb: &Deb, pack: Option<&PackWriter>) -> Result<Staged<'_>> {
         let conffiles: BTreeSet<&TreePath> = binary.conffiles.iter().map(|conffile| &conffile.path).collect();
         let all_sums = !binary.files.contains_key("md5sums");
-        let mut archive = Archive::new(binary.deb.data()?);
+        let mut archive = Archive::new(deb.data()?);
         let mut staged = Staged::default();
         while let Some(entry) = archive.next_entry()? {
             interrupt::check()?;
@@ -116,7 +171,7 @@ impl Stage {
                 continue;
             };
             let sum = all_sums || TreePath::new(&entry.name).is_some_and(|path| conffiles.contains(&path));
-            let body = self.body(&mut archive.file(), size, sum, pack);
+            let body = self.body(&mut archive.file(), &entry, size, sum, pack);
             let body = body.with_context(|| format!("member `{}`", entry.name.escape_ascii()))?;
             staged.size += size;
             staged.members.push((entry, Some(body)));
@@ -125,9 +180,16 @@ impl Stage {
         Ok(staged)
     }
 
-    fn body(&self, reader: &mut impl Read, size: u64, sum: bool, pack: Option<&PackWriter>) -> Result<Body<'_>> {
+    fn body(
+        &self,
+        reader: &mut impl Read,
+        entry: &Entry,
+        size: u64,
+        sum: bool,
+        pack: Option<&PackWriter>,
+    ) -> Result<Body<'_>> {
         if size > IN_PIECES {
-            return self.large(reader, size, sum, pack);
+            return self.large(reader, entry, size, sum, pack);
         }
         let mut bytes = Vec::with_capacity(size as usize);
         reader.read_to_end(&mut bytes).context("decompressing")?;
@@ -136,19 +198,35 @@ impl Stage {
         }
         let content = pack.map(|pack| pack.add(&bytes)).transpose()?;
         let md5 = sum.then(|| hex::encode(Md5::digest(&bytes)));
-        let held =
-            self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok();
-        let place = if held {
-            Place::Memory(Held { bytes, memory: &self.memory })
-        } else {
-            let (kept, mut file) = self.create()?;
-            file.write_all(&bytes).with_context(|| format!("writing to {}", self.folder.display()))?;
-            Place::File(kept)
-        };
-        Ok(Body { place, size, md5, content })
+        Ok(Body { place: self.place(bytes, entry)?, size, md5, content })
     }
 
-    fn large(&self, reader: &mut impl Read, size: u64, sum: bool, pack: Option<&PackWriter>) -> Result<Body<'_>> {
+    /// A place for bytes that are all there.
+    fn place(&self, bytes: Vec<u8>, entry: &Entry) -> Result<Place<'_>> {
+        let size = bytes.len() as u64;
+        let held =
+            self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_ok();
+        if held {
+            return Ok(Place::Memory(Held { bytes, memory: &self.memory }));
+        }
+        let (kept, mut file) = self.create()?;
+        self.write(&mut file, &bytes)?;
+        finish(&file, entry)?;
+        Ok(Place::File(kept))
+    }
+
+    fn write(&self, file: &mut File, bytes: &[u8]) -> Result<()> {
+        file.write_all(bytes).with_context(|| format!("writing to {}", self.folder.display()))
+    }
+
+    fn large(
+        &self,
+        reader: &mut impl Read,
+        entry: &Entry,
+        size: u64,
+        sum: bool,
+        pack: Option<&PackWriter>,
+    ) -> Result<Body<'_>> {
         let (kept, mut file) = self.create()?;
         let mut buffer = vec![0; PIECE];
         let mut md5 = sum.then(Md5::new);
@@ -157,7 +235,7 @@ impl Stage {
             interrupt::check()?;
             let length = left.min(PIECE as u64) as usize;
             reader.read_exact(&mut buffer[..length]).context("decompressing")?;
-            file.write_all(&buffer[..length]).with_context(|| format!("writing to {}", self.folder.display()))?;
+            self.write(&mut file, &buffer[..length])?;
             if let Some(md5) = &mut md5 {
                 md5.update(&buffer[..length]);
             }
@@ -165,6 +243,7 @@ impl Stage {
         }
         std::io::Seek::rewind(&mut file).context("reading what was decompressed")?;
         let content = pack.map(|pack| pack.add_file(&file)).transpose()?;
+        finish(&file, entry)?;
         let md5 = md5.map(|md5| hex::encode(md5.finalize()));
         Ok(Body { place: Place::File(kept), size, md5, content })
     }
@@ -176,6 +255,14 @@ impl Stage {
         let file = file.with_context(|| format!("making {}", path.display()))?;
         Ok((Kept { path: Some(path) }, file))
     }
+}
+
+/// Mode and time of the member; whoever moves the file away changes only what is to be different.
+fn finish(file: &File, entry: &Entry) -> Result<()> {
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode.into())).context("setting its mode")?;
+    let time = Timespec { tv_sec: entry.mtime, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    rustix::fs::futimens(file, &times).context("setting its time")
 }
 
 impl Drop for Stage {

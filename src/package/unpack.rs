@@ -195,7 +195,7 @@ impl<'a> Unpacker<'a> {
         match &entry.kind {
             Kind::File(_) => {
                 let body = body.ok_or_else(|| Error::build("its bytes are missing"))?;
-                return self.put_file(&parent, place, &meta, entry.mtime, body).with_context(making);
+                return self.put_file(&parent, place, &meta, entry, body).with_context(making);
             }
             // As dpkg does it: owner, mode and time of the link's own header hold for the file from here on.
             Kind::HardLink(target) => self.hard_link(current, &parent, place, target)?,
@@ -221,27 +221,37 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Owner and mode are right before anybody can see the file at its place.
-    fn put_file(&mut self, parent: &OwnedFd, place: &TreePath, meta: &Meta, mtime: i64, body: Body<'_>) -> Result<()> {
-        let file = match body.place {
+    fn put_file(
+        &mut self,
+        parent: &OwnedFd,
+        place: &TreePath,
+        meta: &Meta,
+        entry: &Member,
+        body: Body<'_>,
+    ) -> Result<()> {
+        let looking = "looking at it";
+        let stat = match body.place {
             Place::Memory(held) => {
                 let mut file = self.root.create(parent, place, 0o600)?;
                 file.write_all(&held.bytes).context("writing")?;
-                finish_file(&file, meta, mtime)?;
-                file
+                finish_file(&file, meta, entry.mtime)?;
+                rustix::fs::fstat(&file).context(looking)?
             }
             Place::File(kept) => {
                 let prepared = kept.give();
-                let opened =
-                    std::fs::File::open(&prepared).with_context(|| format!("opening {}", prepared.display()))?;
-                finish_file(&opened, meta, mtime)?;
+                if (meta.uid, meta.gid, meta.mode) != (0, 0, entry.mode) {
+                    let opened = std::fs::File::open(&prepared);
+                    let opened = opened.with_context(|| format!("opening {}", prepared.display()))?;
+                    finish_file(&opened, meta, entry.mtime)?;
+                }
                 // A folder is never in the way here, and anything else is replaced.
                 rustix::fs::renameat(rustix::fs::CWD, &prepared, parent, name(place))
                     .context("moving it to its place")?;
-                opened
+                rustix::fs::statat(parent, name(place), AtFlags::SYMLINK_NOFOLLOW).context(looking)?
             }
         };
         if let Some(content) = body.content {
-            self.files.push((rustix::fs::fstat(&file).context("looking at it")?, content));
+            self.files.push((stat, content));
         }
         Ok(())
     }

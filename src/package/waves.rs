@@ -39,6 +39,13 @@ pub fn likely(packages: &[Binary]) -> Vec<usize> {
     order
 }
 
+/// The largest first: none is left over that takes long when all others are done.
+pub fn largest(packages: &[Binary]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(packages[*at].size()));
+    order
+}
+
 fn rank(package: &Binary) -> (usize, String) {
     let place = FIRST.iter().position(|name| *name == package.name).unwrap_or(FIRST.len());
     (place, package.name.clone())

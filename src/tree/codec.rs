@@ -78,7 +78,7 @@ pub struct Packs {
 }
 
 impl Packs {
-    fn index_of(&mut self, pack: &PackFile) -> Result<usize> {
+    pub fn index_of(&mut self, pack: &PackFile) -> Result<usize> {
         if let Some(index) = self.index.get(&pack.path) {
             return Ok(*index);
         }
@@ -88,6 +88,11 @@ impl Packs {
         self.list.push((name, length));
         self.index.insert(pack.path.clone(), self.list.len() - 1);
         Ok(self.list.len() - 1)
+    }
+
+    /// Names and lengths, in the order of their numbers.
+    pub fn take(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.list)
     }
 }
 
@@ -119,7 +124,7 @@ pub fn encode(tree: &Tree, packs: &mut Packs) -> Result<Vec<u8>> {
         push_line(&mut lines, &line);
     }
     let mut out = Vec::new();
-    push_line(&mut out, &Header { packs: std::mem::take(&mut packs.list), origins });
+    push_line(&mut out, &Header { packs: packs.take(), origins });
     out.append(&mut lines);
     let digest = Digest::of(&out);
     out.extend_from_slice(digest.to_hex().as_bytes());

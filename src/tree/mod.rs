@@ -14,6 +14,7 @@ pub mod host;
 mod pack_file;
 pub mod path;
 pub mod quick;
+pub mod records;
 pub mod store;
 mod sweep;
 

@@ -5,6 +5,7 @@
 //! ```text
 //! <cache>/trees-v2/<key>.tree   a Tree, one JSON object a line, SHA-256 of the rest in the last line
 //! <cache>/trees-v2/<id>.pack    the contents that this step added, end to end
+//! <cache>/trees-v2/<id>.records-v1  what else is kept of the step's inputs ([`records`](super::records))
 //! <cache>/trees-v2/<key>.lock   flocked while somebody makes <key>
 //! <cache>/trees-v2/damaged/     what was found damaged
 //! <cache>/in-use                flocked, shared, as long as a store is open
@@ -17,12 +18,12 @@
 //! new name, because steps above it may refer to the old one. What killed processes leave is removed
 //! ([`sweep`](super::sweep)). The folder name carries the version of the format.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
@@ -30,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::codec::{self, Packs};
 use super::holes::{HoleFinder, is_zero};
+use super::records::{self, Record, Records};
 use super::sweep::{self, Gate};
 use super::{Content, Digest, Kind, PackFile, Tree, clusters};
 use crate::error::{Context, Error, Result};
@@ -50,6 +52,8 @@ pub struct Store {
     reporter: Reporter,
     /// Open for reading, by name.
     packs: Arc<Mutex<HashMap<String, Arc<PackFile>>>>,
+    /// Once somebody has asked for one.
+    records: Arc<Mutex<Option<Records>>>,
     /// Keeps others from making room here.
     _in_use: Option<Arc<File>>,
 }
@@ -78,7 +82,7 @@ impl Store {
             ));
         }
         sweep::sweep(&folder)?;
-        Ok(Store { folder, reporter: reporter.clone(), packs: Arc::default(), _in_use: None })
+        Ok(Store { folder, reporter: reporter.clone(), packs: Arc::default(), records: Arc::default(), _in_use: None })
     }
 
     fn tree_path(&self, key: Digest) -> PathBuf {
@@ -120,11 +124,58 @@ impl Store {
         let damaged: Vec<PathBuf> =
             packs.values().filter(|pack| pack.is_damaged()).map(|pack| pack.path.clone()).collect();
         packs.retain(|_, pack| !pack.is_damaged());
+        drop(packs);
         for path in &damaged {
             sweep::set_aside(&self.folder, path)?;
             self.reporter.warning(format!("the cache is damaged: bytes in {} have changed", path.display()));
         }
+        let names: Vec<String> = damaged.iter().map(|path| stem(path)).collect();
+        if let Some(records) = self.records.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // They miss a pack from now on.
+            for path in records.forget(&names) {
+                sweep::set_aside(&self.folder, &path)?;
+            }
+        }
         Ok(!damaged.is_empty())
+    }
+
+    /// All records, looked at when somebody asks for the first one.
+    fn with_records<T>(&self, work: impl FnOnce(&mut Records) -> T) -> T {
+        let mut slot = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        work(slot.get_or_insert_with(|| {
+            let mut records = Records::default();
+            for path in records::files(&self.folder) {
+                if let Err(error) = records.add(&path) {
+                    self.useless(&path, &error);
+                }
+            }
+            records
+        }))
+    }
+
+    /// What was kept under a digest; `None` if nothing was, or it is not whole any more.
+    pub fn record(&self, key: Digest) -> Option<Record> {
+        let read = self.with_records(|records| records.read(key, |name, length| self.open_pack(name, length)));
+        read.unwrap_or_else(|(path, error)| {
+            self.useless(&path, &error);
+            None
+        })
+    }
+
+    /// Whether something is kept under a digest; [`Store::record`] may still find it damaged.
+    pub fn has_record(&self, key: Digest) -> bool {
+        self.with_records(|records| records.has(key))
+    }
+
+    /// Sets records aside. What they save is only time, so that a failure to do so is none of the build's.
+    fn useless(&self, path: &Path, error: &Error) {
+        if let Ok(Some(place)) = sweep::set_aside(&self.folder, path) {
+            self.reporter.warning(format!(
+                "the cache is damaged: {}: {error}; packages are decompressed again (what was found is {})",
+                path.display(),
+                place.display()
+            ));
+        }
     }
 
     /// Sets a damaged Tree aside.
@@ -199,6 +250,7 @@ impl Store {
             pack: PackFile::new(path, file),
             temporary,
             state: Mutex::default(),
+            records: Mutex::default(),
             _lock: handle,
         })
     }
@@ -245,9 +297,12 @@ pub fn remove_locks(cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names of the packs that a saved Tree refers to.
-pub fn packs_of(tree: &Path) -> Vec<String> {
-    sweep::packs_of(tree)
+/// Names of the packs that a saved Tree or a file of records refers to.
+pub fn packs_of(path: &Path) -> Vec<String> {
+    match records::is_records(path) {
+        Some(_) => records::packs_of(path).unwrap_or_default(),
+        None => sweep::packs_of(path),
+    }
 }
 
 /// Stores and clusters of other versions of the program.
@@ -266,6 +321,8 @@ pub struct PackWriter {
     pack: Arc<PackFile>,
     temporary: tempfile::NamedTempFile,
     state: Mutex<State>,
+    /// To be saved with the step.
+    records: Mutex<BTreeMap<Digest, Record>>,
     _lock: File,
 }
 
@@ -279,7 +336,7 @@ struct State {
 impl PackWriter {
     /// Contents of a lower Tree are referred to where they lie instead of being stored again.
     pub fn known(&self, tree: &Tree) {
-        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        let mut state = self.state();
         for (_, entry) in tree.iter() {
             if let Kind::File(content) = &entry.kind {
                 if content.segment().is_some() {
@@ -287,6 +344,22 @@ impl PackWriter {
                 }
             }
         }
+    }
+
+    /// The same for one content.
+    pub fn refer(&self, content: &Content) {
+        if content.segment().is_some() {
+            self.state().known.entry(content.digest()).or_insert_with(|| content.clone());
+        }
+    }
+
+    /// Keeps something to be found by a digest ([`Store::record`]) once the step is saved. All its contents are in packs.
+    pub fn keep(&self, key: Digest, record: Record) {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).insert(key, record);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stores bytes unless the same ones are there already.
@@ -345,7 +418,7 @@ impl PackWriter {
 
     /// The place for new bytes. Two threads with the same bytes may both get one; the later copy is a little waste.
     fn reserve(&self, digest: Digest, size: u64) -> Reserved {
-        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        let mut state = self.state();
         if let Some(content) = state.known.get(&digest) {
             return Reserved::Known(content.clone());
         }
@@ -356,7 +429,7 @@ impl PackWriter {
 
     fn publish(&self, content: Content) -> Content {
         content.trust();
-        let mut state = self.state.lock().expect("no thread panics while it holds this");
+        let mut state = self.state();
         state.known.entry(content.digest()).or_insert(content).clone()
     }
 
@@ -371,30 +444,55 @@ impl PackWriter {
                 }
             }
         }
-        let end = self.state.lock().expect("no thread panics while it holds this").end;
+        let end = self.state().end;
         // A file cut short leaves a gap at the end; the length is part of what a Tree expects.
         self.pack.file.set_len(end).context("closing the pack file")?;
         let mut packs = Packs::default();
         let body = codec::encode(&tree, &mut packs)?;
+        let kept = std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner));
+        let kept = if kept.is_empty() { None } else { Some(records::encode(&kept)?) };
         let path = self.store.tree_path(self.key);
         self.pack.file.sync_all().context("flushing the pack file to disk")?;
         let _gate = Gate::hold(&self.store.folder)?;
-        let mut out = tempfile::Builder::new()
-            .prefix(sweep::TREE_PREFIX)
-            .tempfile_in(&self.store.folder)
-            .with_context(|| format!("writing {}", path.display()))?;
+        let out = self.store.unfinished(&path, &body)?;
+        let shelf = self.pack.path.with_extension(records::EXTENSION);
+        let kept = kept.map(|kept| self.store.unfinished(&shelf, &kept)).transpose()?;
         let context = || format!("writing {}", path.display());
-        BufWriter::new(out.as_file_mut()).write_all(&body).with_context(context)?;
         self.temporary.persist(&self.pack.path).map_err(|error| error.error).with_context(context)?;
-        out.as_file().sync_all().with_context(context)?;
+        if let Some(kept) = kept {
+            kept.persist(&shelf).map_err(|error| error.error).with_context(context)?;
+        }
         out.persist(&path).map_err(|error| error.error).with_context(context)?;
         File::open(&self.store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
-        let name = self.pack.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut packs = self.store.packs.lock().expect("no thread panics while it holds this");
-        packs.insert(name, self.pack.clone());
-        drop(packs);
+        self.store.adopt(self.pack, &shelf);
         Ok(tree)
     }
+}
+
+impl Store {
+    /// A file of the store under another name, whole and on disk.
+    fn unfinished(&self, path: &Path, bytes: &[u8]) -> Result<tempfile::NamedTempFile> {
+        let context = || format!("writing {}", path.display());
+        let builder = &mut tempfile::Builder::new();
+        let mut out = builder.prefix(sweep::TREE_PREFIX).tempfile_in(&self.folder).with_context(context)?;
+        BufWriter::new(out.as_file_mut()).write_all(bytes).with_context(context)?;
+        out.as_file().sync_all().with_context(context)?;
+        Ok(out)
+    }
+
+    /// A pack that has just been saved, and its records, are found from now on.
+    fn adopt(&self, pack: Arc<PackFile>, shelf: &Path) {
+        let name = stem(&pack.path);
+        self.packs.lock().expect("no thread panics while it holds this").insert(name, pack);
+        if let Some(records) = self.records.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            // Whoever does not see them does the work again.
+            _ = records.add(shelf);
+        }
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 enum Reserved {

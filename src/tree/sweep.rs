@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::codec;
+use super::{codec, records};
 use crate::error::{Context, Result};
 
 const GATE: &str = ".gate";
@@ -56,7 +56,7 @@ impl Gate {
 /// Removes what nobody is writing and nothing refers to.
 pub(super) fn sweep(folder: &Path) -> Result<()> {
     let Some(_gate) = Gate::close(folder)? else { return Ok(()) };
-    let mut packs = Vec::new();
+    let (mut packs, mut shelves) = (Vec::new(), Vec::new());
     let mut referred: BTreeSet<String> = BTreeSet::new();
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
@@ -69,6 +69,18 @@ pub(super) fn sweep(folder: &Path) -> Result<()> {
             referred.extend(packs_of(&path));
         } else if name.ends_with(".pack") {
             packs.push(path);
+        } else if records::is_records(&path) == Some(true) {
+            shelves.push(path);
+        }
+    }
+    let there: BTreeSet<_> = packs.iter().filter_map(|pack| pack.file_stem()?.to_str()).collect();
+    for shelf in shelves {
+        match records::packs_of(&shelf) {
+            // What was set aside never comes back under its name.
+            Some(names) if !names.iter().all(|name| there.contains(name.as_str())) => remove(&shelf)?,
+            Some(names) => referred.extend(names),
+            // Whoever looks for records says that it is damaged.
+            None => {}
         }
     }
     for pack in packs {

@@ -1,7 +1,8 @@
 //! What a cache folder holds.
 //!
 //! Owns: [`list`], [`Item`] and [`Area`]. An item is the smallest thing that can be removed by itself. A step and the
-//! pack files its contents lie in are apart: several steps refer to one pack, which goes with the last of them.
+//! pack files its contents lie in are apart: several steps, and packages that were decompressed for one, refer to one
+//! pack, which goes with the last of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
 use crate::package::lock::answers;
-use crate::tree::{clusters, store};
+use crate::tree::{clusters, records, store};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Area {
@@ -18,7 +19,9 @@ pub enum Area {
     Indexes,
     Answers,
     Steps,
-    /// Pack files: the contents of steps.
+    /// Packages that need not be decompressed again.
+    Unpacked,
+    /// Pack files: the contents of steps and packages.
     Contents,
     Clusters,
     /// Set aside because it was damaged.
@@ -28,11 +31,12 @@ pub enum Area {
 }
 
 impl Area {
-    pub const ALL: [Area; 8] = [
+    pub const ALL: [Area; 9] = [
         Area::Packages,
         Area::Indexes,
         Area::Answers,
         Area::Steps,
+        Area::Unpacked,
         Area::Contents,
         Area::Clusters,
         Area::Damaged,
@@ -45,6 +49,7 @@ impl Area {
             Area::Indexes => "indexes",
             Area::Answers => "answers",
             Area::Steps => "steps",
+            Area::Unpacked => "unpacked",
             Area::Contents => "contents",
             Area::Clusters => "clusters",
             Area::Damaged => "damaged",
@@ -58,6 +63,7 @@ impl Area {
             Area::Indexes => "package indexes as downloaded",
             Area::Answers => "which packages the resolver chose",
             Area::Steps => "layers and initramfs, as lists of files",
+            Area::Unpacked => "packages decompressed, as lists of files",
             Area::Contents => "the contents of those files",
             Area::Clusters => "clusters of disks, boot images",
             Area::Damaged => "set aside because it was damaged",
@@ -76,7 +82,7 @@ pub struct Item {
     pub size: u64,
     /// When it was last used, in seconds since the epoch.
     pub used: i64,
-    /// Names of the items it needs: the packs of a step.
+    /// Names of the items it needs: the packs of a step or of packages.
     pub needs: Vec<String>,
 }
 
@@ -108,6 +114,8 @@ pub fn list(cache: &Path) -> Result<Vec<Item>> {
     walk(&steps, &|name| match name {
         _ if name.contains("/damaged/") => Some(Area::Damaged),
         _ if ends(name, &[".tree"]) => Some(Area::Steps),
+        _ if ends(name, &[&format!(".{}", records::EXTENSION)]) => Some(Area::Unpacked),
+        _ if name.contains(".records-v") => Some(Area::Old),
         _ if ends(name, &[".pack"]) && !name.contains("/.") => Some(Area::Contents),
         _ => None,
     })?;
@@ -118,7 +126,7 @@ pub fn list(cache: &Path) -> Result<Vec<Item>> {
         let used = inside.iter().map(|(_, about)| about.mtime()).max().unwrap_or(0);
         items.push(Item { area: Area::Old, name, path: folder, size, used, needs: Vec::new() });
     }
-    for item in items.iter_mut().filter(|item| item.area == Area::Steps) {
+    for item in items.iter_mut().filter(|item| matches!(item.area, Area::Steps | Area::Unpacked)) {
         let packs = store::packs_of(&item.path).into_iter();
         item.needs = packs.map(|pack| format!("{steps}/{pack}.pack")).collect();
     }
@@ -127,7 +135,7 @@ pub fn list(cache: &Path) -> Result<Vec<Item>> {
     Ok(items)
 }
 
-/// Contents are as young as the step that used them last.
+/// Contents are as young as what used them last.
 fn date_contents(items: &mut [Item]) {
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
     for item in items.iter() {

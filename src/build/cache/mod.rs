@@ -10,7 +10,7 @@
 //! <cache>/indexes/sha256/*       package indexes as downloaded    (package::fetch::index)
 //! <cache>/indexes/seen/*         dates of signed indexes: never removed, they keep mirrors from going back in time
 //! <cache>/answers-v1/*           answers of the resolver          (package::lock::answers)
-//! <cache>/trees-v2/*             finished steps                   (tree::store)
+//! <cache>/trees-v2/*             finished steps, and packages decompressed for them (tree::store, package::kept)
 //! <cache>/clusters-v2/*          clusters of disks, boot images   (tree::clusters)
 //! <cache>/work/*                 work areas of running builds     (sandbox::workarea)
 //! ```

@@ -118,7 +118,7 @@ fn remove(items: Vec<Item>, limits: Limits) -> Result<Pruned> {
     let removed = choose(items, limits);
     for item in &removed {
         interrupt::check()?;
-        let gone = if item.area == Area::Old { fs::remove_dir_all(&item.path) } else { fs::remove_file(&item.path) };
+        let gone = if item.path.is_dir() { fs::remove_dir_all(&item.path) } else { fs::remove_file(&item.path) };
         match gone {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", item.path.display()));
@@ -141,7 +141,7 @@ fn choose(items: Vec<Item>, limits: Limits) -> Vec<Item> {
         .into_iter()
         .map(|item| (item.name.clone(), item))
         .partition(|(name, _): &(String, Item)| users.contains_key(name));
-    // Contents that no step refers to are of no use to anybody.
+    // Contents that nothing refers to are of no use to anybody.
     let mut chosen: Vec<Item> = orphans.into_values().collect();
     left -= chosen.iter().map(|item| item.size).sum::<u64>();
     order.sort_by(|a, b| (a.used, a.area, &a.name).cmp(&(b.used, b.area, &b.name)));

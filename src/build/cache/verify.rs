@@ -14,7 +14,7 @@ use crate::error::{Context, Result};
 use crate::interrupt;
 use crate::report::{Reporter, Unit};
 use crate::tree::store::Store;
-use crate::tree::{Digest, Kind, clusters};
+use crate::tree::{Content, Digest, Kind, clusters, records};
 
 /// What was found damaged, by name. Waits while a build uses the cache.
 pub fn verify(cache: &Path, reporter: &Reporter) -> Result<Vec<String>> {
@@ -49,31 +49,63 @@ pub fn verify(cache: &Path, reporter: &Reporter) -> Result<Vec<String>> {
     Ok(damaged)
 }
 
-/// Loads every step and reads all its contents.
+/// Loads every step and what is kept of every package, and reads all their contents.
 fn steps(cache: &Path, items: &[Item], damaged: &mut Vec<String>, reporter: &Reporter) -> Result<()> {
     let store = Store::open_alone(cache, reporter)?;
-    let mut buffer = [0; 1];
-    for item in items.iter().filter(|item| item.area == Area::Steps) {
-        let name = item.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(key) = Digest::from_hex(&name) else { continue };
-        let Some(tree) = store.load(key)? else {
-            damaged.push(item.name.clone());
-            continue;
+    for item in items {
+        let good = match item.area {
+            Area::Steps => step(&store, item)?,
+            Area::Unpacked => packages(&store, item)?,
+            _ => true,
         };
-        for (_, entry) in tree.iter() {
-            interrupt::check()?;
-            if let Kind::File(content) = &entry.kind {
-                // The first byte of a content is not given out before all of it was compared.
-                let length = content.size().min(1) as usize;
-                if content.read_at(&mut buffer[..length], 0).is_err() {
-                    break;
-                }
-            }
+        let aside = store.set_damaged_aside()?;
+        if !good || aside {
+            damaged.push(item.name.clone());
         }
-        if store.set_damaged_aside()? {
+        if let (true, Area::Steps, Some(key)) = (aside, item.area, key(item)) {
             // Now it misses a pack; saying so sets it aside, too.
             _ = store.load(key)?;
-            damaged.push(item.name.clone());
+        }
+    }
+    Ok(())
+}
+
+fn key(item: &Item) -> Option<Digest> {
+    Digest::from_hex(&item.path.file_stem()?.to_string_lossy())
+}
+
+fn step(store: &Store, item: &Item) -> Result<bool> {
+    let Some(key) = key(item) else { return Ok(true) };
+    let Some(tree) = store.load(key)? else { return Ok(false) };
+    let contents = tree.iter().filter_map(|(_, entry)| match &entry.kind {
+        Kind::File(content) => Some(content),
+        _ => None,
+    });
+    read(contents)?;
+    Ok(true)
+}
+
+fn packages(store: &Store, item: &Item) -> Result<bool> {
+    let Ok(keys) = records::keys_of(&item.path) else {
+        // Whoever asks for any record sets files aside that cannot be read.
+        store.has_record(Digest::of(b""));
+        return Ok(false);
+    };
+    for key in keys {
+        let Some(record) = store.record(key) else { return Ok(false) };
+        read(record.contents.iter())?;
+    }
+    Ok(true)
+}
+
+/// Reads contents until one is damaged, which its pack remembers.
+fn read<'a>(contents: impl Iterator<Item = &'a Content>) -> Result<()> {
+    for content in contents {
+        interrupt::check()?;
+        // The first byte of a content is not given out before all of it was compared.
+        let length = content.size().min(1) as usize;
+        if content.read_at(&mut [0; 1][..length], 0).is_err() {
+            break;
         }
     }
     Ok(())
