@@ -275,7 +275,11 @@ fn packages_are_decompressed_once() {
     let Some(shop) = Shop::new() else { return };
     let wanted = shop.image("first");
     let forget_steps = || shop.cached("trees-v2", "tree").iter().for_each(|tree| std::fs::remove_file(tree).unwrap());
-    let kept = shop.cached("trees-v2", "records-v1");
+    let records = || -> Vec<PathBuf> {
+        let all = shop.cached("trees-v2", "records-v1").into_iter();
+        all.filter(|path| !path.parent().unwrap().ends_with("damaged")).collect()
+    };
+    let kept = records();
     assert_eq!(kept.len(), 2, "of two layers");
     let packs = || shop.cached("trees-v2", "pack").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
     let before = packs();
@@ -283,27 +287,26 @@ fn packages_are_decompressed_once() {
     let again = ok(&shop.build("again"));
     assert_eq!(made(&again), ["unpack base", "unpack role", "initramfs 1"]);
     assert!(shop.image("again") == wanted);
-    assert_eq!(shop.cached("trees-v2", "records-v1"), kept, "nothing was decompressed");
+    assert_eq!(records(), kept, "nothing was decompressed");
     assert!(packs() - before < before / 10, "contents are referred to where they are");
-    // Other layers of the same packages.
-    shop.ask("tool: {layer: base}, other: {}", 4_000_001);
-    let other = ok(&shop.build("other"));
-    assert_eq!(made(&other).iter().filter(|step| step.contains("base")).count(), 2, "{other}");
-    assert!(shop.clean() == shop.image("other"), "as made of nothing");
-    assert_eq!(shop.cached("trees-v2", "records-v1").len(), 3, "only what was new");
-    shop.ask("tool: {}", 4_000_001);
     // A byte of what is kept, anywhere: found, said, and made good.
     for number in 0..kept.len() {
-        for place in [0.0, 0.01, 0.3, 0.6, 0.99] {
+        for place in [0.0, 0.3, 0.99] {
             forget_steps();
-            let path = shop.cached("trees-v2", "records-v1").remove(number);
+            let path = records().remove(number);
             flip(&path, (path.metadata().unwrap().len() as f64 * place) as usize);
             let out = ok(&shop.build("again"));
             assert!(shop.image("again") == wanted, "{} at {place}: {out}", path.display());
             assert!(out.contains("the cache is damaged") && out.contains("decompressed again"), "{out}");
         }
     }
-    let path = shop.cached("trees-v2", "records-v1").remove(0);
+    // Other layers of the same packages.
+    shop.ask("tool: {layer: base}, other: {}", 4_000_001);
+    let other = ok(&shop.build("other"));
+    assert_eq!(made(&other).iter().filter(|step| step.contains("base")).count(), 2, "{other}");
+    assert!(shop.clean() == shop.image("other"), "as made of nothing");
+    assert_eq!(records().len(), 3, "only what was new");
+    let path = records().remove(0);
     flip(&path, path.metadata().unwrap().len() as usize - 1);
     let verify = shop.command(&["cache", "verify"]).output().unwrap();
     assert_eq!(verify.status.code(), Some(8), "{}", said(&verify));
@@ -311,7 +314,7 @@ fn packages_are_decompressed_once() {
     let list = ok(&shop.command(&["cache", "ls"]).output().unwrap());
     assert!(list.contains("packages decompressed"), "{list}");
     ok(&shop.command(&["cache", "prune", "--keep", "0"]).output().unwrap());
-    assert!(shop.cached("trees-v2", "records-v1").is_empty() && shop.cached("trees-v2", "pack").is_empty());
+    assert!(records().is_empty() && shop.cached("trees-v2", "pack").is_empty());
 }
 
 /// A byte anywhere in the cache: found by its digest, what it belongs to made again once, and the same image.
