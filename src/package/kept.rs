@@ -214,7 +214,7 @@ mod tests {
                 header.set_entry_type(tar::EntryType::new(*kind));
                 header.set_mode(0o4750);
                 header.set_mtime(1_600_000_000);
-                (header.set_uid(0), header.set_gid(42));
+                header.set_gid(42);
                 header.set_username("root").unwrap();
                 header.set_size(bytes.len() as u64);
                 header.set_device_major(5).unwrap();
@@ -260,12 +260,10 @@ mod tests {
         path
     }
 
+    type Seen = (Entry, Option<(Vec<u8>, Option<String>, Content)>);
+
     /// Members with their bytes.
-    fn picture(
-        stage: &Stage,
-        binary: &Binary,
-        pack: &PackWriter,
-    ) -> Vec<(Entry, Option<(Vec<u8>, Option<String>, Content)>)> {
+    fn picture(stage: &Stage, binary: &Binary, pack: &PackWriter) -> Vec<Seen> {
         let staged = stage.prepare(binary, Some(pack)).unwrap();
         let body = |body: Body<'_>| {
             let bytes = match body.place {
@@ -304,7 +302,7 @@ mod tests {
         let pack = store.writer(Digest::of(b"two")).unwrap();
         let second = picture(&stage, &kept, &pack);
         assert_eq!(first, second);
-        let holes = |picture: &[(Entry, Option<(Vec<u8>, Option<String>, Content)>)]| -> Vec<_> {
+        let holes = |picture: &[Seen]| -> Vec<_> {
             picture.iter().filter_map(|(_, body)| Some(body.as_ref()?.2.holes().to_vec())).collect()
         };
         assert_eq!(holes(&first), holes(&second), "they are no part of a content's digest");

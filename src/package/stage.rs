@@ -111,7 +111,7 @@ impl Stage {
     fn prepare_inner(&self, binary: &Binary, pack: Option<&PackWriter>) -> Result<Staged<'_>> {
         let deb = match &binary.source {
             Source::Deb(deb) => deb,
-            Source::Kept(members) => return self.from_store(members, pack),
+            Source::Kept(members) => return self.stored(members, pack),
         };
         let staged = self.decompress(binary, deb, pack)?;
         if let (Some(pack), Some(sha256)) = (pack, binary.sha256) {
@@ -122,7 +122,7 @@ impl Stage {
         Ok(staged)
     }
 
-    fn from_store(&self, members: &[Member], pack: Option<&PackWriter>) -> Result<Staged<'_>> {
+    fn stored(&self, members: &[Member], pack: Option<&PackWriter>) -> Result<Staged<'_>> {
         let mut staged = Staged::default();
         for Member { entry, file } in members {
             interrupt::check()?;
