@@ -28,7 +28,7 @@ use std::time::Instant;
 use imagebuilder::error::{Context, Error, Result};
 use imagebuilder::format::disk::DiskImage;
 use imagebuilder::format::{ext4, qcow2};
-use imagebuilder::package::binary::Binary;
+use imagebuilder::package::binary::{Binary, Source};
 use imagebuilder::package::database::Database;
 use imagebuilder::package::fetch::deb_path;
 use imagebuilder::package::index::{Index, Universe};
@@ -294,11 +294,12 @@ fn clusters_alone(disk: &DiskImage, clusters: &[u64], compress: bool) -> Result<
 /// The data members of all packages, largest first so that the cores end together, and away with them.
 fn decompress_all(packages: &[Binary]) -> Result<()> {
     let mut order: Vec<&Binary> = packages.iter().collect();
-    order.sort_by_key(|binary| std::cmp::Reverse(binary.deb.data_size()));
+    order.sort_by_key(|binary| std::cmp::Reverse(binary.size()));
     each_core(order.len(), || {
         Ok(|at: usize| {
             let mut data = Vec::new();
-            std::io::Read::read_to_end(&mut order[at].deb.data()?, &mut data).context("decompressing")?;
+            let Source::Deb(deb) = &order[at].source else { return Err(Error::build("no package file")) };
+            std::io::Read::read_to_end(&mut deb.data()?, &mut data).context("decompressing")?;
             std::hint::black_box(data);
             Ok(())
         })
