@@ -11,12 +11,14 @@ use super::prepare::{Locking, Prepared, prepare};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
 use super::{initramfs, rootfs, space, verify};
+use crate::api::params::Params;
 use crate::boot;
 use crate::check::hygiene;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::osconfig::{self, Facts};
 use crate::package::{self, lock::Lock};
 use crate::plan::{Intent, StepName};
+use crate::report::Reporter;
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
 use crate::tree::clusters::Clusters;
@@ -149,11 +151,6 @@ fn build(
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
     seal::seal(&mut tree, epoch, &declared, &one.plan.metadata)?;
-    let findings =
-        hygiene::run(&tree, &hygiene::Declared { params: &intent.params, epoch, known: Some(&caches.clusters) })?;
-    for finding in hygiene::enforce(findings)? {
-        reporter.warning(format!("{} (check `{}`)", finding.message, finding.rule));
-    }
     step.finish(format!("{} entries", tree.len()));
 
     let scratch = scratch(work, "pack-")?;
@@ -251,7 +248,13 @@ fn publish(
         clusters: Some(clusters),
         reporter,
     };
-    let packed = pack::pack(&request, &outputs)?;
+    let packed = std::thread::scope(|scope| {
+        let checking = scope.spawn(|| check(&intent.params, tree, one.plan.epoch, clusters, reporter));
+        let packed = pack::pack(&request, &outputs);
+        // What is wrong with the tree comes first: it may be why it could not be packed.
+        checking.join().map_err(|_| Error::build("the checks stopped unexpectedly"))??;
+        packed
+    })?;
 
     let step = reporter.step(format!("evidence {}", intent.image));
     let mut set = FileSet::default();
@@ -287,6 +290,18 @@ fn publish(
     step.finish(output.display().to_string());
     let (packages, entries) = (one.lock.packages().count(), tree.len());
     Ok(Built { image: intent.image.clone(), files, records, packages, entries })
+}
+
+/// Nothing is published that a check finds fault with. Runs beside the packing.
+fn check(params: &Params, tree: &Tree, epoch: i64, known: &Clusters, reporter: &Reporter) -> Result<()> {
+    let step = reporter.step("checks");
+    let epoch = Mtime { seconds: epoch, nanoseconds: 0 };
+    let findings = hygiene::run(tree, &hygiene::Declared { params, epoch, known: Some(known) })?;
+    for finding in hygiene::enforce(findings)? {
+        reporter.warning(format!("{} (check `{}`)", finding.message, finding.rule));
+    }
+    drop(step);
+    Ok(())
 }
 
 /// Nothing is published that independent programs find fault with.

@@ -80,13 +80,18 @@ pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
     let mut workshop = Workshop::new(request);
     let boot = Boot::of(&layout)?;
     if layout.esp().is_some() && efi::SignedChain::find(tree)?.is_none() {
-        // What can fail without it fails first.
-        file_system::make_all(&split::on(&layout, &parts), epoch, places, &Reporter::quiet())?;
-        let core = workshop.core_image(Platform::Efi, &boot)?;
+        let core = match workshop.known(Platform::Efi, &boot) {
+            Some(core) => core,
+            None => {
+                // What can fail without it fails first.
+                file_system::make_all(&split::on(&layout, parts.clone()), epoch, places, &Reporter::quiet())?;
+                workshop.core_image(Platform::Efi, &boot)?
+            }
+        };
         place_unsigned(&mut parts, &layout, request.params, core, epoch)?;
         layout = sizing::settle(request.layout, &parts, epoch, reporter)?;
     }
-    let parts = split::on(&layout, &parts);
+    let parts = split::on(&layout, parts);
     let images = file_system::make_all(&parts, epoch, places, reporter)?;
     let mut disk = DiskImage::empty(layout.disk_size);
     let boot_code = match layout.bios_boot() {
@@ -152,21 +157,30 @@ impl<'a> Workshop<'a> {
         Workshop { request, tools: None, folder, output, opened: false }
     }
 
-    /// Made in the same tools before, or made now.
-    fn core_image(&mut self, platform: Platform, boot: &Boot) -> Result<Vec<u8>> {
+    /// Made in the same tools before.
+    fn known(&mut self, platform: Platform, boot: &Boot) -> Option<Vec<u8>> {
+        let key = self.key(platform, boot);
+        self.request.clusters?.piece(&key)
+    }
+
+    fn key(&mut self, platform: Platform, boot: &Boot) -> Digest {
         let tools = self.tools.get_or_insert_with(|| tools::tools(self.request.tree));
-        let key = Digest::of(format!("{} {}", grub::core::identity(platform, boot), tools.digest()).as_bytes());
-        let clusters = self.request.clusters;
-        if let Some(core) = clusters.and_then(|clusters| clusters.piece(&key)) {
+        Digest::of(format!("{} {}", grub::core::identity(platform, boot), tools.digest()).as_bytes())
+    }
+
+    fn core_image(&mut self, platform: Platform, boot: &Boot) -> Result<Vec<u8>> {
+        if let Some(core) = self.known(platform, boot) {
             return Ok(core);
         }
+        let key = self.key(platform, boot);
+        let Request { tree, sandbox, clusters, .. } = *self.request;
         if !self.opened {
+            let tools = self.tools.get_or_insert_with(|| tools::tools(tree));
             let folder = host::Folder::create(&self.folder);
             folder.and_then(|mut folder| folder.show(tools)).context("unpacking the programs that make boot images")?;
             std::fs::create_dir(&self.output).with_context(|| format!("making {}", self.output.display()))?;
             self.opened = true;
         }
-        let Request { tree, sandbox, .. } = *self.request;
         let core = grub::core::make(platform, boot, tree, sandbox, &self.folder, &self.output)?;
         clusters.map_or(Ok(()), |clusters| clusters.keep_piece(key, &core))?;
         Ok(core)

@@ -49,13 +49,13 @@ pub fn split<'a>(tree: &Tree, layout: &'a Layout) -> Result<Vec<Part<'a>>> {
 }
 
 /// The same parts on a layout whose sizes are known.
-pub fn on<'a>(layout: &'a Layout, parts: &[Part<'_>]) -> Vec<Part<'a>> {
+pub fn on<'a>(layout: &'a Layout, parts: Vec<Part<'_>>) -> Vec<Part<'a>> {
     let find = |number| layout.mounts().into_iter().find(move |(partition, _)| partition.number == number);
-    let moved = |part: &Part<'_>| {
+    let moved = |part: Part<'_>| {
         let (partition, mounted) = find(part.partition.number)?;
-        Some(Part { partition, mounted, tree: part.tree.clone() })
+        Some(Part { partition, mounted, tree: part.tree })
     };
-    parts.iter().filter_map(moved).collect()
+    parts.into_iter().filter_map(moved).collect()
 }
 
 /// The innermost mount point a path lies at or below. The root always matches.
