@@ -16,6 +16,7 @@ use std::path::Path;
 use disk::params;
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request};
+use imagebuilder::format::disk::sums::Digests;
 use imagebuilder::format::{qcow2, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
@@ -121,6 +122,7 @@ fn pack(folder: &Path) -> BTreeMap<String, String> {
         sandbox: &Namespaces::new(),
         scratch: &scratch,
         clusters: None,
+        digests: Digests::BOTH,
         reporter: &Reporter::quiet(),
     };
     let outputs: Vec<Output> =

@@ -14,6 +14,7 @@ use imagebuilder::api::params::Params;
 use imagebuilder::api::scalar::{AutoSize, Headroom, Size};
 use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::pack::{self, Format, Output, Request, file_system, sizing, split};
+use imagebuilder::format::disk::sums::Digests;
 use imagebuilder::format::{qcow2, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
@@ -105,6 +106,7 @@ fn pack(tree: &Tree, folder: &Path) {
         sandbox: &Namespaces::new(),
         scratch: &scratch,
         clusters: None,
+        digests: Digests::BOTH,
         reporter: &Reporter::quiet(),
     };
     let output = |format, name: &str| Output { format, path: folder.join(name) };
@@ -237,6 +239,7 @@ fn too_small_is_said_before_anything_is_written() {
         sandbox: &Namespaces::new(),
         scratch: folder.path(),
         clusters: None,
+        digests: Digests::BOTH,
         reporter: &Reporter::quiet(),
     };
     let error = pack::disk(&request).unwrap_err();
@@ -272,6 +275,7 @@ fn sizes_follow_the_content() {
         sandbox: &Namespaces::new(),
         scratch: folder.path(),
         clusters: None,
+        digests: Digests::BOTH,
         reporter: &Reporter::quiet(),
     };
     let raw = folder.path().join("disk.raw");

@@ -12,6 +12,7 @@ use std::process::Command;
 use imagebuilder::build::pack::{Format, Output, Source};
 use imagebuilder::build::publish::{FileSet, Staging};
 use imagebuilder::error::{Kind, Result};
+use imagebuilder::format::disk::sums::Digests;
 use imagebuilder::format::{ext4, qcow2, tar};
 use imagebuilder::package::binary::Binary;
 use imagebuilder::package::database::Database;
@@ -194,7 +195,13 @@ fn image(disk: &Path, format: Format) -> Result<()> {
     let disk_image = ext4::make(&tree, &options)?;
     let staging = Staging::open(disk, "node")?;
     let path = staging.path("node.img");
-    let source = Source { tree: &tree, disk: Some((&disk_image, uuid::Uuid::from_u128(3))), epoch: 0, clusters: None };
+    let source = Source {
+        tree: &tree,
+        disk: Some((&disk_image, uuid::Uuid::from_u128(3))),
+        epoch: 0,
+        clusters: None,
+        digests: Digests::BOTH,
+    };
     Output { format, path }.write(&source, &Reporter::quiet()).map(drop)?;
     staging.publish(&FileSet { images: vec!["node.img".into()], side_files: Vec::new() }).map(drop)
 }

@@ -14,6 +14,7 @@ use imagebuilder::boot::{Identity, Layout};
 use imagebuilder::build::evidence::{Checksums, ImageRecord, output_metadata};
 use imagebuilder::build::pack::{file_system, split};
 use imagebuilder::format::disk::DiskImage;
+use imagebuilder::format::disk::sums::Digests;
 use imagebuilder::format::{gpt, qcow2, raw, tar};
 use imagebuilder::report::Reporter;
 use imagebuilder::tree::{Meta, Origin, Tree, TreePath};
@@ -89,9 +90,9 @@ fn publish(folder: &Path, format: &str) -> PathBuf {
 /// The files beside an image.
 fn describe(path: &Path, format: &str, virtual_size: impl Into<Option<u64>>) {
     let (folder, name) = (path.parent().unwrap(), path.file_name().unwrap().to_string_lossy().into_owned());
-    let checksums = Checksums::of(path).unwrap();
-    std::fs::write(folder.join(format!("{name}.sha256")), format!("{}\n", checksums.sha256)).unwrap();
-    std::fs::write(folder.join(format!("{name}.md5sum")), format!("{}\n", checksums.md5)).unwrap();
+    let checksums = Checksums::of(path, Digests::BOTH).unwrap();
+    std::fs::write(folder.join(format!("{name}.sha256")), format!("{}\n", checksums.sha256.clone().unwrap())).unwrap();
+    std::fs::write(folder.join(format!("{name}.md5sum")), format!("{}\n", checksums.md5.clone().unwrap())).unwrap();
     let record = ImageRecord { file_name: name, format: format.into(), virtual_size: virtual_size.into(), checksums };
     std::fs::write(folder.join("node.output-metadata.yaml"), output_metadata(folder, &[record])).unwrap();
 }

@@ -9,29 +9,30 @@ use std::path::Path;
 
 use crate::document::OriginEntry;
 use crate::error::{Context, Result};
-use crate::format::disk::sums::Sums;
+use crate::format::disk::sums::{Digests, Sums};
 
-/// Digests of a finished file, lower-case hexadecimal.
+/// Digests of a finished file, lower-case hexadecimal, as far as they are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksums {
-    pub sha256: String,
-    pub md5: String,
+    pub sha256: Option<String>,
+    pub md5: Option<String>,
     /// Bytes of the file as `stat` shows them.
     pub size: u64,
 }
 
 impl From<Sums> for Checksums {
     fn from(sums: Sums) -> Self {
-        Checksums { sha256: hex::encode(sums.sha256), md5: hex::encode(sums.md5), size: sums.size }
+        let Sums { sha256, md5, size } = sums;
+        Checksums { sha256: sha256.map(hex::encode), md5: md5.map(hex::encode), size }
     }
 }
 
 impl Checksums {
     /// Reads the file once.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub fn of(path: &Path, digests: Digests) -> Result<Self> {
         let context = || format!("reading {}", path.display());
         let file = File::open(path).with_context(context)?;
-        Sums::of(file).map(Checksums::from).with_context(context)
+        Sums::of(file, digests).map(Checksums::from).with_context(context)
     }
 }
 
@@ -49,10 +50,13 @@ pub struct ImageRecord {
 /// The text of `<name>.output-metadata.yaml`. The first image is the boot image; all are listed.
 pub fn output_metadata(output: &Path, images: &[ImageRecord]) -> String {
     let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let line = |key: &str, digest: &Option<String>| {
+        digest.iter().map(|digest| format!("{key}: {digest}\n")).collect::<String>()
+    };
     let mut text = String::new();
     if let Some(first) = images.first() {
         text += &format!("bootImagePath: {}\n", quote(&output.join(&first.file_name).to_string_lossy()));
-        text += &format!("md5sum: {}\n", first.checksums.md5);
+        text += &line("md5sum", &first.checksums.md5);
     }
     text += "images:\n";
     for image in images {
@@ -62,8 +66,8 @@ pub fn output_metadata(output: &Path, images: &[ImageRecord]) -> String {
         if let Some(size) = image.virtual_size {
             text += &format!("  virtualSize: {size}\n");
         }
-        text += &format!("  md5: {}\n", image.checksums.md5);
-        text += &format!("  sha256: {}\n", image.checksums.sha256);
+        text += &line("  md5", &image.checksums.md5);
+        text += &line("  sha256", &image.checksums.sha256);
     }
     text
 }
@@ -90,10 +94,10 @@ mod tests {
     fn checksums_of_known_bytes() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, b"abc").unwrap();
-        let sums = Checksums::of(file.path()).unwrap();
+        let sums = Checksums::of(file.path(), Digests::BOTH).unwrap();
         // FIPS 180-4 and RFC 1321 test vectors.
-        assert_eq!(sums.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(sums.md5, "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(sums.sha256.unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sums.md5.unwrap(), "900150983cd24fb0d6963f7d28e17f72");
         assert_eq!(sums.size, 3);
     }
 
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn metadata_is_yaml_with_upstreams_keys() {
-        let checksums = Checksums { sha256: "aa".into(), md5: "bb".into(), size: 7 };
+        let checksums = Checksums { sha256: Some("aa".into()), md5: Some("bb".into()), size: 7 };
         let record = ImageRecord {
             file_name: "x.qcow2".into(),
             format: "qcow2".into(),

@@ -15,6 +15,7 @@ use crate::api::params::Params;
 use crate::boot;
 use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
+use crate::format::disk::sums::Digests;
 use crate::osconfig::{self, Facts};
 use crate::package::{self, lock::Lock};
 use crate::plan::{Intent, StepName};
@@ -41,6 +42,8 @@ pub struct Options<'a> {
     pub verify: bool,
     /// Run everything the distribution's way, nothing natively. Slower, with the same bytes as result.
     pub plain_scripts: bool,
+    /// Which digests are written beside an image.
+    pub digests: Digests,
 }
 
 /// One image, built and published.
@@ -246,6 +249,7 @@ fn publish(
         sandbox: options.sandbox,
         scratch,
         clusters: Some(clusters),
+        digests: options.digests,
         reporter,
     };
     let packed = std::thread::scope(|scope| {
@@ -260,8 +264,9 @@ fn publish(
     let mut set = FileSet::default();
     let mut records = Vec::new();
     for ((output, file), sums) in intent.outputs.iter().zip(&outputs).zip(packed.sums) {
-        let checksums = sums.map_or_else(|| Checksums::of(&file.path), |sums| Ok(sums.into()))?;
+        let checksums = sums.map_or_else(|| Checksums::of(&file.path, options.digests), |sums| Ok(sums.into()))?;
         for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
+            let Some(digest) = digest else { continue };
             let name = format!("{}.{extension}", output.file_name);
             staging.write(&name, format!("{digest}\n").as_bytes())?;
             set.side_files.push(name);

@@ -10,6 +10,7 @@ use super::documents::{Documents, LockArgs};
 use super::{Globals, epoch, output};
 use crate::build::{self, Built};
 use crate::error::{Context, Error, Result};
+use crate::format::disk::sums::Digests;
 use crate::package::Environment;
 use crate::package::http::{Client, Patience, Proxies};
 use crate::plan::Intent;
@@ -48,9 +49,28 @@ pub struct Choices {
     /// Let the distribution's own scripts do all their work, without our native helpers: slower, the same bytes
     #[arg(long)]
     pub plain_scripts: bool,
+    /// Digests to write beside each image and into its metadata. MD5 is what upstream's tools ask for, and takes longest
+    /// in a first build
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_values = ["sha256", "md5"])]
+    pub checksums: Vec<Checksum>,
     /// Show when each step ran and what it used; with FILE, write it there as JSON too
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub timings: Option<Option<PathBuf>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Checksum {
+    Sha256,
+    Md5,
+    None,
+}
+
+/// Nothing said is both.
+fn digests(wanted: &[Checksum]) -> Digests {
+    if wanted.is_empty() {
+        return Digests::BOTH;
+    }
+    Digests { sha256: wanted.contains(&Checksum::Sha256), md5: wanted.contains(&Checksum::Md5) }
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
@@ -73,6 +93,7 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         sandbox: &Namespaces::new(),
         verify: choices.verify,
         plain_scripts: choices.plain_scripts,
+        digests: digests(&choices.checksums),
     };
     let built = build::run(intents, &options);
     let total = total(began);

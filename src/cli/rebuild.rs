@@ -12,6 +12,7 @@ use super::inspect::{no_meta, read_meta};
 use super::{Globals, build, output};
 use crate::build::prepare::Locking;
 use crate::error::{Context, Error, Kind, Result};
+use crate::format::disk::sums::Digests;
 use crate::inspect::difference;
 use crate::inspect::disk::qcow2;
 use crate::inspect::image::{Container, Image};
@@ -71,6 +72,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         sandbox: &Namespaces::new(),
         verify: false,
         plain_scripts: false,
+        digests: Digests::BOTH,
     };
     let built = crate::build::run(std::slice::from_ref(&intent), &options)?;
     if let Some(size) = globals.cache_size() {

@@ -20,7 +20,7 @@ use crate::boot::Layout;
 use crate::boot::grub::{self, Boot, Platform, bios, efi};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
-use crate::format::disk::sums::Sums;
+use crate::format::disk::sums::{Digests, Sums};
 use crate::format::gpt;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
@@ -43,6 +43,8 @@ pub struct Request<'a> {
     pub scratch: &'a Path,
     /// Clusters and boot images of earlier disks. Changes no byte.
     pub clusters: Option<&'a Clusters>,
+    /// Wanted of each file.
+    pub digests: Digests,
     pub reporter: &'a Reporter,
 }
 
@@ -67,7 +69,8 @@ pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Packed> {
     }
     let identity = request.layout.disk_guid;
     let disk = disk.as_ref().map(|disk| (disk, identity));
-    let source = Source { tree: request.tree, disk, epoch: request.epoch, clusters: request.clusters };
+    let source =
+        Source { tree: request.tree, disk, epoch: request.epoch, clusters: request.clusters, digests: request.digests };
     let sums = outputs.iter().map(|output| output.write(&source, request.reporter)).collect::<Result<_>>()?;
     Ok(Packed { disk_size: size, sums })
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::api::image_configuration::{ImageType, VhdSubformat};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
-use crate::format::disk::sums::Sums;
+use crate::format::disk::sums::{Digests, Sums};
 use crate::format::{qcow2, raw, tar, vhd, vmdk};
 use crate::plan::{self, Compression};
 use crate::report::{Reporter, Unit, words};
@@ -100,6 +100,8 @@ pub struct Source<'a> {
     pub epoch: i64,
     /// Clusters that were compressed before.
     pub clusters: Option<&'a Clusters>,
+    /// Wanted of each file.
+    pub digests: Digests,
 }
 
 impl Output {
@@ -119,7 +121,8 @@ impl Output {
                 let (disk, options) = (disk()?.0, qcow2::Options { compression, threads: None });
                 match source.clusters {
                     Some(clusters) => {
-                        qcow2::write_kept(disk, &file, &options, clusters, &progress).map(|found| sums = Some(found))
+                        let found = qcow2::write_kept(disk, &file, &options, clusters, source.digests, &progress);
+                        found.map(|found| sums = Some(found))
                     }
                     None => qcow2::write(disk, &file, &options, &progress),
                 }

@@ -1,6 +1,6 @@
 //! Checksums of a file while it is written, beside the writing.
 //!
-//! Owns: [`Sums`], [`State`] (both digests in the middle of a file), [`Sums::of`] and [`while_writing`]. One thread
+//! Owns: [`Digests`], [`Sums`], [`State`] (both digests in the middle of a file), [`Sums::of`] and [`while_writing`]. One thread
 //! computes both digests block by block: each step of MD5 waits for the one before, which leaves the processor time for
 //! SHA-256 (FIPS 180-4), so that the two take hardly longer than MD5 alone.
 
@@ -22,18 +22,36 @@ const BLOCK: usize = 64;
 const SHA256_START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
-/// The digests of a whole file.
+/// Which digests are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digests {
+    pub sha256: bool,
+    pub md5: bool,
+}
+
+impl Digests {
+    pub const BOTH: Digests = Digests { sha256: true, md5: true };
+    pub const NONE: Digests = Digests { sha256: false, md5: false };
+}
+
+impl Default for Digests {
+    fn default() -> Self {
+        Self::BOTH
+    }
+}
+
+/// The digests of a whole file, as far as they are wanted, and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
-    pub sha256: [u8; 32],
-    pub md5: [u8; 16],
+    pub sha256: Option<[u8; 32]>,
+    pub md5: Option<[u8; 16]>,
     pub size: u64,
 }
 
 impl Sums {
     /// Reads all there is.
-    pub fn of(mut file: impl Read) -> Result<Sums> {
-        let mut hasher = Hasher::new(State::START);
+    pub fn of(mut file: impl Read, digests: Digests) -> Result<Sums> {
+        let mut hasher = Hasher::new(State::start(digests));
         let mut buffer = vec![0; 1 << 20];
         loop {
             interrupt::check()?;
@@ -48,23 +66,32 @@ impl Sums {
 /// Both digests after the first `length` bytes of a file, a multiple of 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
+    digests: Digests,
     sha256: [u32; 8],
     md5: [u32; 4],
     length: u64,
 }
 
 impl State {
-    pub const START: State = State { sha256: SHA256_START, md5: md5::START, length: 0 };
     /// Bytes of the encoded form.
-    pub const ENCODED: usize = 56;
+    const ENCODED: usize = 56;
+
+    /// Before the first byte.
+    pub fn start(digests: Digests) -> State {
+        State { digests, sha256: SHA256_START, md5: md5::START, length: 0 }
+    }
 
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    /// Of both digests, else nothing.
+    pub fn encode(&self) -> Option<Vec<u8>> {
+        if self.digests != Digests::BOTH {
+            return None;
+        }
         let words = self.sha256.iter().chain(&self.md5).flat_map(|word| word.to_le_bytes());
-        words.chain(self.length.to_le_bytes()).collect()
+        Some(words.chain(self.length.to_le_bytes()).collect())
     }
 
     pub fn decode(bytes: &[u8]) -> Option<State> {
@@ -75,18 +102,24 @@ impl State {
         let mut next = || words.next().unwrap_or_default();
         let (sha256, md5) = (std::array::from_fn(|_| next()), std::array::from_fn(|_| next()));
         let length = u64::from(next()) | u64::from(next()) << 32;
-        (length % BLOCK as u64 == 0).then_some(State { sha256, md5, length })
+        (length % BLOCK as u64 == 0).then_some(State { digests: Digests::BOTH, sha256, md5, length })
     }
 
     /// Whole blocks.
     fn update(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        let Digests { sha256, md5 } = self.digests;
+        if !sha256 && !md5 {
+            return;
+        }
         for block in bytes.chunks_exact(BLOCK) {
-            if let Ok(block) = block.try_into() {
+            if let (true, Ok(block)) = (md5, block.try_into()) {
                 md5::compress(&mut self.md5, block);
             }
-            compress256(&mut self.sha256, std::slice::from_ref(GenericArray::from_slice(block)));
+            if sha256 {
+                compress256(&mut self.sha256, std::slice::from_ref(GenericArray::from_slice(block)));
+            }
         }
-        self.length += bytes.len() as u64;
     }
 }
 
@@ -127,12 +160,13 @@ impl Hasher {
         let (mut sha256, mut md5) = (self.state, self.state);
         sha256.update(&[&end[..], &bits.to_be_bytes()].concat());
         md5.update(&[&end[..], &bits.to_le_bytes()].concat());
-        let mut sums = Sums { sha256: [0; 32], md5: [0; 16], size };
+        let (mut one, mut two) = ([0; 32], [0; 16]);
         let bytes = sha256.sha256.iter().flat_map(|word| word.to_be_bytes());
-        sums.sha256.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        one.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
         let bytes = md5.md5.iter().flat_map(|word| word.to_le_bytes());
-        sums.md5.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
-        sums
+        two.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        let Digests { sha256, md5 } = self.state.digests;
+        Sums { sha256: sha256.then_some(one), md5: md5.then_some(two), size }
     }
 }
 
@@ -226,34 +260,37 @@ mod tests {
 
     fn sums(pieces: &[&[u8]]) -> Sums {
         let all = |to: &mut Pieces| pieces.iter().try_for_each(|piece| to.next(piece.to_vec()));
-        while_writing(State::START, &[], &Spare::default(), all).unwrap().sums
+        while_writing(State::start(Digests::BOTH), &[], &Spare::default(), all).unwrap().sums
     }
 
     #[test]
     fn sums_of_known_bytes() {
         let sums = sums(&[b"a", b"", b"bc"]);
         // FIPS 180-4 and RFC 1321 test vectors.
-        assert_eq!(hex::encode(sums.sha256), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-        assert_eq!(hex::encode(sums.md5), "900150983cd24fb0d6963f7d28e17f72");
+        assert_eq!(
+            hex::encode(sums.sha256.unwrap()),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(hex::encode(sums.md5.unwrap()), "900150983cd24fb0d6963f7d28e17f72");
         assert_eq!(sums.size, 3);
-        let failing = while_writing(State::START, &[], &Spare::default(), |_| Err(Error::build("full")));
+        let failing = while_writing(State::start(Digests::BOTH), &[], &Spare::default(), |_| Err(Error::build("full")));
         assert!(failing.is_err());
     }
 
     #[test]
     fn states_in_the_middle_go_on_to_the_same_sums() {
         let bytes = noise(100_000, 5);
-        let whole = Sums::of(&bytes[..]).unwrap();
+        let whole = Sums::of(&bytes[..], Digests::BOTH).unwrap();
         let marks = [64, 128, 50_048, 99_968];
         let give = |from: usize| {
             let bytes = &bytes;
             move |to: &mut Pieces| bytes[from..].chunks(777).try_for_each(|piece| to.next(piece.to_vec()))
         };
-        let hashed = while_writing(State::START, &marks, &Spare::default(), give(0)).unwrap();
+        let hashed = while_writing(State::start(Digests::BOTH), &marks, &Spare::default(), give(0)).unwrap();
         assert_eq!(hashed.sums, whole);
         assert_eq!(hashed.states.iter().map(State::length).collect::<Vec<_>>(), marks);
         for state in hashed.states {
-            let again = State::decode(&state.encode()).unwrap();
+            let again = State::decode(&state.encode().unwrap()).unwrap();
             assert_eq!(again, state);
             let rest = while_writing(again, &[], &Spare::default(), give(state.length() as usize)).unwrap();
             assert_eq!(rest.sums, whole);
@@ -270,9 +307,13 @@ mod tests {
             let bytes = noise(length, seed);
             let (one, two) = bytes.split_at(cut.min(length));
             let sums = sums(&[one, two]);
-            prop_assert_eq!(&sums.sha256[..], &sha2::Sha256::digest(&bytes)[..]);
-            prop_assert_eq!(&sums.md5[..], &md5_oracle::Md5::digest(&bytes)[..]);
+            prop_assert_eq!(&sums.sha256.unwrap()[..], &sha2::Sha256::digest(&bytes)[..]);
+            prop_assert_eq!(&sums.md5.unwrap()[..], &md5_oracle::Md5::digest(&bytes)[..]);
             prop_assert_eq!(sums.size, length as u64);
+            let only = |sha256, md5| Sums::of(&bytes[..], Digests { sha256, md5 }).unwrap();
+            prop_assert_eq!(only(true, false), Sums { md5: None, ..sums });
+            prop_assert_eq!(only(false, true), Sums { sha256: None, ..sums });
+            prop_assert_eq!(only(false, false), Sums { sha256: None, md5: None, ..sums });
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::format::disk::DiskImage;
 use crate::format::disk::parallel::{Jobs, in_order};
 use crate::format::disk::sparse::is_zero;
-use crate::format::disk::sums::Sums;
+use crate::format::disk::sums::{Digests, Sums};
 use crate::tree::Digest;
 use crate::tree::clusters::{Clusters, Fate, Made, NewClusters};
 
@@ -74,10 +74,11 @@ pub fn write_kept(
     file: &File,
     options: &Options,
     clusters: &Clusters,
+    digests: Digests,
     progress: &dyn Fn(u64),
 ) -> Result<Sums> {
     let plan = plan(disk, options, clusters, progress)?;
-    let start = plan.steady.known(clusters);
+    let start = plan.steady.known(clusters, digests);
     let marks: Vec<u64> = plan.steady.behind(start.length()).map(|mark| mark.position).collect();
     let target = stream::Target { disk, file, options, clusters };
     let hashed = stream::write(&target, &plan.segments, start, &marks, progress)?;

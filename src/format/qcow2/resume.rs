@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::format::Header;
 use crate::error::Result;
-use crate::format::disk::sums::State;
+use crate::format::disk::sums::{Digests, State};
 use crate::tree::Digest;
 use crate::tree::clusters::{Clusters, Made};
 
@@ -53,13 +53,16 @@ impl Steady {
         }
     }
 
-    /// The last state that is kept; the beginning where there is none.
-    pub fn known(&self, clusters: &Clusters) -> State {
+    /// The last state that is kept; the beginning where there is none. Only both digests together are kept.
+    pub fn known(&self, clusters: &Clusters, digests: Digests) -> State {
+        if digests != Digests::BOTH {
+            return State::start(digests);
+        }
         let state = |mark: &Mark| {
             let state = State::decode(&clusters.piece(&mark.key)?)?;
             Some(state).filter(|state| state.length() == mark.position)
         };
-        self.marks.iter().rev().find_map(state).unwrap_or(State::START)
+        self.marks.iter().rev().find_map(state).unwrap_or_else(|| State::start(digests))
     }
 
     /// The marks behind a position.
@@ -75,8 +78,9 @@ pub fn keep(steady: &Steady, states: &[State], clusters: &Clusters) -> Result<()
     }
     let new = clusters.begin()?;
     for state in states {
-        if let Some(mark) = steady.marks.iter().find(|mark| mark.position == state.length()) {
-            new.append(mark.key, Made::Packed(&state.encode()))?;
+        let mark = steady.marks.iter().find(|mark| mark.position == state.length());
+        if let (Some(mark), Some(bytes)) = (mark, state.encode()) {
+            new.append(mark.key, Made::Packed(&bytes))?;
         }
     }
     new.finish()

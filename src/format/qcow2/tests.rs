@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::disk::sums::Digests;
 use crate::format::disk::testing::{any_disk, compare, mixed, noise, qemu_img};
 use crate::format::disk::{DiskImage, Extent};
 use crate::report::Reporter;
@@ -66,10 +67,10 @@ fn kept_clusters_do_not_change_the_bytes() {
             }
             let file = tempfile::NamedTempFile::new().unwrap();
             let options = Options { compression, threads: Some(3) };
-            let sums = write_kept(&disk, file.as_file(), &options, &clusters, &|_| ()).unwrap();
+            let sums = write_kept(&disk, file.as_file(), &options, &clusters, Digests::BOTH, &|_| ()).unwrap();
             let found = std::fs::read(file.path()).unwrap();
             assert!(found == wanted, "{compression:?}, {round}");
-            assert_eq!(Digest::from_bytes(sums.sha256), Digest::of(&found));
+            assert_eq!(Digest::from_bytes(sums.sha256.unwrap()), Digest::of(&found));
             assert_eq!(sums.size, found.len() as u64);
         }
     }
@@ -96,14 +97,14 @@ fn only_what_changed_is_read() {
     };
     let options = Options { compression: Compression::Zstd, threads: None };
     let first = tempfile::tempfile().unwrap();
-    write_kept(&disk(b"first"), &first, &options, &clusters, &|_| ()).unwrap();
+    write_kept(&disk(b"first"), &first, &options, &clusters, Digests::BOTH, &|_| ()).unwrap();
     let second = disk(b"second");
     let wanted = std::fs::read(image(&second, Compression::Zstd, 1).path()).unwrap();
     std::fs::write(&path, b"").unwrap();
     let second = disk(b"second");
     assert!(second.read_at(&mut [0; 9], 1 << 20).is_err(), "the content cannot be read");
     let file = tempfile::NamedTempFile::new().unwrap();
-    write_kept(&second, file.as_file(), &options, &clusters, &|_| ()).unwrap();
+    write_kept(&second, file.as_file(), &options, &clusters, Digests::BOTH, &|_| ()).unwrap();
     assert!(std::fs::read(file.path()).unwrap() == wanted);
 }
 
@@ -148,10 +149,11 @@ impl Pack {
 
 fn kept(disk: &DiskImage, compression: Compression, clusters: &Clusters) -> crate::error::Result<Vec<u8>> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let sums = write_kept(disk, file.as_file(), &Options { compression, threads: Some(2) }, clusters, &|_| ())?;
+    let sums =
+        write_kept(disk, file.as_file(), &Options { compression, threads: Some(2) }, clusters, Digests::BOTH, &|_| ())?;
     let bytes = std::fs::read(file.path()).unwrap();
-    assert_eq!(Digest::from_bytes(sums.sha256), Digest::of(&bytes));
-    assert_eq!(sums, crate::format::disk::sums::Sums::of(&bytes[..]).unwrap());
+    assert_eq!(Digest::from_bytes(sums.sha256.unwrap()), Digest::of(&bytes));
+    assert_eq!(sums, crate::format::disk::sums::Sums::of(&bytes[..], Digests::BOTH).unwrap());
     Ok(bytes)
 }
 
@@ -167,7 +169,7 @@ fn checksums_go_on_where_an_earlier_image_was_the_same() {
             let (disk, _) = files.disk(more);
             let options = Options { compression, threads: None };
             let plan = kept::plan(&disk, &options, &clusters, &|_| ()).unwrap();
-            known.push(plan.steady.known(&clusters).length());
+            known.push(plan.steady.known(&clusters, Digests::BOTH).length());
             let wanted = std::fs::read(image(&disk, compression, 1).path()).unwrap();
             assert!(kept(&disk, compression, &clusters).unwrap() == wanted, "{compression:?}");
         }
@@ -239,7 +241,8 @@ fn progress_covers_the_data() {
     for _ in 0..2 {
         let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
         let (done, file) = (std::cell::Cell::new(0), tempfile::tempfile().unwrap());
-        write_kept(&disk, &file, &Options::default(), &clusters, &|bytes| done.set(done.get() + bytes)).unwrap();
+        write_kept(&disk, &file, &Options::default(), &clusters, Digests::BOTH, &|bytes| done.set(done.get() + bytes))
+            .unwrap();
         assert_eq!(done.get(), disk.touched_size(65_536));
     }
 }
