@@ -72,7 +72,7 @@ impl StepName {
             StepName::Osconfig => 1,
             // 2: the time of emptied folders does not tell that something was in them.
             StepName::Seal => 2,
-            // 2: ext4 written by our own code. 3: its zones, and holes in sparse files. 4: steady clusters of a qcow2 first.
+            // 2: ext4 written by our own code. 3: its zones, and holes in sparse files. 4: clusters of a qcow2 that hold only files first.
             StepName::Pack => 4,
         }
     }

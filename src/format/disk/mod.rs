@@ -20,9 +20,6 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 use crate::tree::{Content, Digest};
 
-/// Files from this size on seldom change, and are not what documents write.
-const STEADY: u64 = 4096;
-
 /// Where the bytes of an extent are.
 #[derive(Debug, Clone)]
 pub enum ExtentData {
@@ -192,25 +189,22 @@ impl DiskImage {
         self.touched_blocks(block).count() as u64 * block
     }
 
-    /// All blocks of `block` bytes that an extent touches, each once: first those that a small edit is unlikely to
-    /// change, which hold larger files and nothing else, then the others; both ascending. How many the first are.
+    /// All blocks of `block` bytes that an extent touches, each once: first those that hold nothing but files, of which a
+    /// small edit changes few, then the others; both ascending. How many the first are.
     pub fn steady_first(&self, block: u64) -> (Vec<u64>, usize) {
         let (mut steady, mut other): (Vec<u64>, Vec<u64>) = Default::default();
         for extent in &self.extents {
-            let large = match &extent.data {
-                ExtentData::Content { content, .. } => content.size() >= STEADY,
-                ExtentData::Bytes(_) => false,
-            };
+            let file = matches!(extent.data, ExtentData::Content { .. });
             let (first, last) = (extent.offset / block, (extent.end() - 1) / block);
             // Only the first can hold the end of an extent before.
             let shared = other.last() == Some(&first);
-            if !shared && !large && steady.last() == Some(&first) {
+            if !shared && !file && steady.last() == Some(&first) {
                 steady.pop();
                 other.push(first);
             }
             let known = steady.last() == Some(&first) || other.last() == Some(&first);
             let new = first + u64::from(known)..=last;
-            if large { steady.extend(new) } else { other.extend(new) }
+            if file { steady.extend(new) } else { other.extend(new) }
         }
         let count = steady.len();
         steady.append(&mut other);
@@ -257,29 +251,28 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_larger_files_come_first() {
+    fn blocks_of_files_come_first() {
         let file = |offset, size| Extent::content(offset, Content::inline(vec![1; size]));
-        let (large, small) = (STEADY as usize, STEADY as usize - 1);
         // In blocks of 10,000 bytes.
         let extents = vec![
-            file(0, large),
-            file(5_000, large),
-            file(12_000, large),
-            file(19_000, small),
-            file(30_000, 3 * large),
+            file(0, 4_000),
+            file(5_000, 4_000),
+            file(12_000, 4_000),
+            Extent::bytes(19_000, [1; 4_000]),
+            file(30_000, 12_000),
             Extent::bytes(43_000, *b"x"),
-            file(44_000, 4 * large),
-            file(70_000, small),
-            file(75_000, large),
-            file(99_000, large),
+            file(44_000, 16_000),
+            Extent::bytes(70_000, *b"y"),
+            file(75_000, 4_000),
+            file(99_000, 4_000),
         ];
         let disk = DiskImage::new(1 << 20, extents).unwrap();
         let (order, steady) = disk.steady_first(10_000);
-        assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 5, 6, 9, 10][..], &[1, 2, 4, 7][..]));
+        assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 5, 9, 10][..], &[1, 2, 4, 7][..]));
         let mut sorted = order.clone();
         sorted.sort();
         assert_eq!(sorted, disk.touched_blocks(10_000).collect::<Vec<_>>());
-        assert_eq!(disk.touched_size(10_000), 100_000);
+        assert_eq!(disk.touched_size(10_000), 90_000);
         assert_eq!(DiskImage::empty(5).steady_first(1), (Vec::new(), 0));
     }
 

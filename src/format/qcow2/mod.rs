@@ -3,7 +3,7 @@
 //! Supported: writing a whole image in one go, clusters of 64 KiB, compressed with zstd (QEMU 5.1 and newer) or
 //! deflate (any QEMU) or not at all; all cores compress, and the bytes do not depend on how many there are. Clusters
 //! of zeros take no space; what does not shrink is stored plain. A size that is no multiple of 512 is rounded up, as
-//! qemu-img does. Clusters that hold only larger files come first, so that images that differ little begin alike; what
+//! qemu-img does. Clusters that hold nothing but files come first, so that images that differ little begin alike; what
 //! [`write_kept`] gives is the same, with clusters and checksums that earlier images have left.
 //! Left out: backing files, snapshots, encryption, external data files, other cluster sizes, reading.
 

@@ -67,6 +67,7 @@ pub fn write(
 ) -> Result<Hashed> {
     let stretches = stretches(segments);
     let hashed_from = stretches.partition_point(|stretch| stretch.end <= start.length());
+    tracing::debug!("hashing from byte {} of {}", start.length(), stretches.last().map_or(0, |last| last.end));
     let order: Vec<usize> = (hashed_from..stretches.len()).chain(0..hashed_from).collect();
     let spare = Spare::default();
     let fill = |worker: &mut Worker, turn: u64| {
