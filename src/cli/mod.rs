@@ -176,7 +176,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
     signals::install()?;
     let globals = &cli.globals;
     match &cli.verb {
-        Verb::Render(args) => render::run(args),
+        Verb::Render(args) => render::run(args, globals),
         Verb::Phase(args) => phase::run(args, globals),
         Verb::Build(args) => build::run(args, globals),
         Verb::Lock(args) => lock::run(args, globals),

@@ -68,13 +68,26 @@ pub struct Change {
     pub replaced: Option<Position>,
 }
 
+/// What changes values, named as kustomize names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
     Patch,
     JsonPatch,
     Replacement,
-    /// Built-in transformers: names, namespaces, labels, annotations, images, replicas.
-    Transformer,
+    Generator,
+    Hash,
+    Namespace,
+    Prefix,
+    Suffix,
+    Label,
+    Annotation,
+    Image,
+    Replicas,
+    /// A name elsewhere that followed the object it names.
+    Reference,
+    Variable,
+    /// The plugin `ValueAddTransformer`.
+    ValueAdd,
 }
 
 impl ChangeKind {
@@ -83,7 +96,44 @@ impl ChangeKind {
             ChangeKind::Patch => "patch",
             ChangeKind::JsonPatch => "JSON patch",
             ChangeKind::Replacement => "replacement",
-            ChangeKind::Transformer => "transformer",
+            ChangeKind::Generator => "generator",
+            ChangeKind::Hash => "hash of the content",
+            ChangeKind::Namespace => "namespace",
+            ChangeKind::Prefix => "name prefix",
+            ChangeKind::Suffix => "name suffix",
+            ChangeKind::Label => "label",
+            ChangeKind::Annotation => "annotation",
+            ChangeKind::Image => "image",
+            ChangeKind::Replicas => "replicas",
+            ChangeKind::Reference => "name reference",
+            ChangeKind::Variable => "variable",
+            ChangeKind::ValueAdd => "value added",
+        }
+    }
+}
+
+/// Who changes a value: the kind of change and the entry of a kustomization that asks for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause<'a> {
+    pub kind: ChangeKind,
+    pub by: &'a Position,
+}
+
+impl<'a> Cause<'a> {
+    pub fn new(kind: ChangeKind, by: &'a Position) -> Self {
+        Cause { kind, by }
+    }
+
+    pub fn change(&self, replaced: Option<Position>) -> Change {
+        Change { kind: self.kind, by: self.by.clone(), replaced }
+    }
+
+    /// Records on a value that is put somewhere who put it there, and what was known of the value it replaces.
+    pub fn stamp(&self, value: &mut Node, before: Option<&Node>) {
+        value.walk_mut(&mut |node| node.origin.changes.push(self.change(None)));
+        if let Some(before) = before {
+            value.origin.changes.clone_from(&before.origin.changes);
+            value.origin.changes.push(self.change(Some(before.origin.at.clone())));
         }
     }
 }
@@ -106,6 +156,13 @@ pub struct Key {
     pub at: Position,
     /// Whether it was written so that YAML reads it as a string (`1:` is not).
     pub is_string: bool,
+}
+
+impl Key {
+    /// A key made by an entry at `at`.
+    pub fn new(text: impl Into<String>, at: &Position) -> Self {
+        Key { text: text.into(), at: at.clone(), is_string: true }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -175,6 +232,31 @@ impl Node {
         Node::new(Value::Scalar(scalar), origin)
     }
 
+    /// Puts another value in place of this one, and records who did.
+    pub fn replace(&mut self, mut value: Node, cause: Cause<'_>) {
+        cause.stamp(&mut value, Some(self));
+        *self = value;
+    }
+
+    /// Gives a scalar another text that is written as the old one was, so that it may come to mean another type.
+    pub fn rewrite(&mut self, text: impl Into<String>, cause: Cause<'_>) {
+        let style = self.as_scalar().map_or(Style::Plain, |scalar| scalar.style);
+        self.value = Value::Scalar(Scalar { text: text.into(), style, tag: None });
+        self.origin.changes.push(cause.change(None));
+    }
+
+    /// Appends an entry to a mapping, or puts a value in place of that under the key, and records who did.
+    pub fn put(&mut self, key: &str, mut value: Node, cause: Cause<'_>) {
+        let Value::Mapping(mapping) = &mut self.value else { return };
+        match mapping.get_mut(key) {
+            Some(slot) => slot.replace(value, cause),
+            None => {
+                cause.stamp(&mut value, None);
+                mapping.entries.push(Entry { key: Key::new(key, cause.by), value });
+            }
+        }
+    }
+
     pub fn mapping(origin: Origin) -> Self {
         Node::new(Value::Mapping(Mapping::default()), origin)
     }
@@ -204,6 +286,13 @@ impl Node {
         }
     }
 
+    pub fn as_sequence_mut(&mut self) -> Option<&mut Vec<Node>> {
+        match &mut self.value {
+            Value::Sequence(items) => Some(items),
+            _ => None,
+        }
+    }
+
     pub fn as_scalar(&self) -> Option<&Scalar> {
         match &self.value {
             Value::Scalar(scalar) => Some(scalar),
@@ -223,6 +312,10 @@ impl Node {
     /// The value under a key of a mapping.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.as_mapping()?.get(key)
+    }
+
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.as_mapping_mut()?.get_mut(key)
     }
 
     /// The value at a path of keys.

@@ -59,6 +59,13 @@ impl Position {
         Position { source: source.clone(), line: 0, column: 0, start: 0, end: 0 }
     }
 
+    /// A whole line of a source that is not YAML; lines count from 1.
+    pub fn line_of(source: &Arc<Source>, line: usize) -> Self {
+        let start = source.text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+        let length = source.text.get(start..).and_then(|rest| rest.lines().next()).map_or(0, str::len);
+        Position::new(source, line, 1, start..start + length)
+    }
+
     pub fn source(&self) -> &Arc<Source> {
         &self.source
     }

@@ -1,15 +1,26 @@
 //! One folder after the other: what a kustomization names, in the order in which kustomize works.
 //!
-//! Owns: [`Builder`]: recursion, cycles, load restrictions, components, and the pipeline: resources, components,
-//! then the transformers (strategic-merge patches, `patches`, JSON patches, replacements).
+//! Owns: [`Builder`]: recursion, cycles, components, and the pipeline: resources, configurations, generators,
+//! components, transformers, validators, variables. Where files may lie is in `place.rs`.
 
-use std::path::{Component as Part, Path, PathBuf};
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::build_metadata::BuildMetadata;
+use super::config::Config;
+use super::generator::{self, GeneratorEntry, Kind};
+use super::identity::Id;
 use super::kustomization::{File, Role};
-use super::resource::{Resource, Resources, from_documents, settle_annotations};
-use super::{Options, patch, replacement};
-use crate::document::{Diagnostic, Loaded, Loader, Node, nearest};
-use crate::error::{Context, Error, Result};
+use super::order::SortOptions;
+use super::place::Place;
+use super::resource::{Provenance, Resource, Resources, from_documents, settle_annotations};
+use super::schema::Schema;
+use super::transformer::{Step, Work};
+use super::variables::{self, Variable};
+use super::{Options, crds, hash, name_reference, plugin, steps};
+use crate::document::{Diagnostic, Loader, Node, Position, Value};
+use crate::error::Result;
 use crate::interrupt;
 
 /// Folders inside folders; far more than any real tree has.
@@ -19,94 +30,280 @@ pub struct Builder<'a> {
     options: &'a Options,
     /// Real paths of the folders being built, outermost first.
     open: Vec<PathBuf>,
+    /// The schema that a kustomization brings; the first one counts.
+    schema: Option<Arc<Schema>>,
+    defaults: Config,
+    metadata: BuildMetadata,
 }
 
-/// A folder and the name it is shown under.
-#[derive(Debug, Clone)]
-pub struct Place {
-    real: PathBuf,
-    shown: PathBuf,
-    unrestricted: bool,
+/// What a folder and everything below it comes to.
+#[derive(Default)]
+pub struct Accumulated {
+    pub resources: Resources,
+    /// What was added to the default configuration.
+    pub config: Option<Config>,
+    pub variables: Vec<Variable>,
+}
+
+/// The result of a build, before it is put in order.
+pub struct Built {
+    pub resources: Vec<Resource>,
+    pub sort: Option<SortOptions>,
+    pub metadata: BuildMetadata,
+    /// Of `buildMetadata`, or of the whole file.
+    pub metadata_at: Position,
 }
 
 impl<'a> Builder<'a> {
     pub fn new(options: &'a Options) -> Self {
-        Builder { options, open: Vec::new() }
+        Builder {
+            options,
+            open: Vec::new(),
+            schema: None,
+            defaults: Config::builtin(),
+            metadata: BuildMetadata::default(),
+        }
     }
 
-    pub fn root(&mut self, dir: &Path) -> Result<Vec<Resource>> {
-        let place = self.place(dir)?;
-        let file = File::read(&place.real, &place.shown)?;
-        Ok(self.file(&place, file, Resources::default())?.0)
+    pub fn root(&mut self, dir: &Path) -> Result<Built> {
+        let place = Place::root(dir, self.options.unrestricted)?;
+        let file = File::read(place.real(), place.shown())?;
+        self.top(&place, file)
     }
 
     /// A kustomization given as text, whose paths are relative to `dir`.
-    pub fn generated(&mut self, dir: &Path, text: &str) -> Result<Vec<Resource>> {
-        let place = self.place(dir)?;
-        let name = place.shown.join("kustomization.yaml (generated)").display().to_string();
+    pub fn generated(&mut self, dir: &Path, text: &str) -> Result<Built> {
+        let place = Place::root(dir, self.options.unrestricted)?;
+        let name = place.shown().join("kustomization.yaml (generated)").display().to_string();
         let file = File::parse(text, &name)?;
-        Ok(self.file(&place, file, Resources::default())?.0)
+        self.top(&place, file)
     }
 
-    fn place(&self, dir: &Path) -> Result<Place> {
-        let real = dir.canonicalize().map_err(|error| Error::documents(error.to_string()));
-        let real = real.with_context(|| format!("opening {}", dir.display()))?;
-        if !real.is_dir() {
-            return Err(Error::documents(format!("{} is not a folder", dir.display()))
-                .hint("give the folder that holds the kustomization file"));
-        }
-        Ok(Place { real, shown: tidy(dir), unrestricted: self.options.unrestricted })
+    /// What is done once, at the very top: hashes, references, variables.
+    fn top(&mut self, place: &Place, mut file: File) -> Result<Built> {
+        self.metadata = BuildMetadata::of(&file.typed.build_metadata);
+        let sort = file.typed.sort_options.take();
+        let metadata_at = file.field("buildMetadata").unwrap_or(&file.node).origin.at.clone();
+        let mut built = self.file(place, file, Accumulated::default())?;
+        hash::add_to_names(&mut built.resources)?;
+        let config = self.config(built.config.as_ref(), &metadata_at)?;
+        name_reference::fix(&mut built.resources, &config.name_reference)?;
+        variables::resolve_all(&mut built.resources, &built.variables, &config.var_reference)?;
+        Ok(Built { resources: built.resources.into_items(), sort, metadata: self.metadata, metadata_at })
+    }
+
+    /// The default configuration with what was added to it.
+    fn config(&self, added: Option<&Config>, at: &Position) -> Result<Cow<'_, Config>> {
+        let Some(added) = added else { return Ok(Cow::Borrowed(&self.defaults)) };
+        let mut config = self.defaults.clone();
+        config.merge(added, at)?;
+        Ok(Cow::Owned(config))
     }
 
     /// Builds a folder that an entry names for a role. Components get what their parent has so far, all others start
     /// with nothing.
-    fn folder(&mut self, place: &Place, (entry, role): (&Node, Role), start: Resources) -> Result<Resources> {
-        let file = File::read(&place.real, &place.shown)?;
+    fn folder(&mut self, place: &Place, (entry, role): (&Node, Role), start: Accumulated) -> Result<Accumulated> {
+        let file = File::read(place.real(), place.shown())?;
         check_role(entry, role, file.role)?;
         self.file(place, file, start)
     }
 
-    fn file(&mut self, place: &Place, file: File, start: Resources) -> Result<Resources> {
+    fn file(&mut self, place: &Place, file: File, start: Accumulated) -> Result<Accumulated> {
         interrupt::check()?;
         if let Some(reporter) = &self.options.reporter {
             file.notices.iter().for_each(|notice| reporter.warning(notice));
         }
-        self.open.push(place.real.clone());
-        let mut resources = start;
-        let mut added = Vec::new();
+        self.open.push(place.real().to_owned());
+        let mut built = start;
+        self.open_api(place, &file)?;
         for field in ["resources", "bases"] {
-            for entry in entries(&file, field) {
-                added.extend(self.resource(place, entry)?);
+            for entry in file.entries(field) {
+                self.resource(place, entry, &mut built)?;
             }
         }
-        resources.append(added)?;
-        for entry in entries(&file, "components") {
+        self.configure(place, &file, &mut built)?;
+        self.generate(place, &file, &mut built.resources)?;
+        for entry in file.entries("components") {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
-            resources = self.folder(&inner, (entry, Role::Component), resources)?;
+            built = self.folder(&inner, (entry, Role::Component), built)?;
         }
-        patch::apply_all(&file, place, &mut resources)?;
-        replacement::apply_all(&file, place, &mut resources)?;
+        self.transform(place, &file, &mut built)?;
+        self.validate(place, &file, &mut built.resources)?;
+        variables::collect(&mut built.variables, &file.typed.vars, file.entries("vars"), &mut built.resources)?;
         self.open.pop();
-        Ok(resources)
+        Ok(built)
     }
 
     /// An entry of `resources`: a folder or a file.
-    fn resource(&mut self, place: &Place, entry: &Node) -> Result<Vec<Resource>> {
-        let path = place.real.join(place.relative(entry)?);
-        if path.is_dir() {
+    fn resource(&mut self, place: &Place, entry: &Node, into: &mut Accumulated) -> Result<()> {
+        if place.is_folder(entry)? {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
-            return Ok(self.folder(&inner, (entry, Role::Kustomization), Resources::default())?.0);
+            let below = self.folder(&inner, (entry, Role::Kustomization), Accumulated::default())?;
+            into.resources.append(below.resources.into_items())?;
+            if let Some(config) = below.config {
+                into.config.get_or_insert_with(Config::default).merge(&config, &entry.origin.at)?;
+            }
+            return below.variables.into_iter().try_for_each(|one| variables::add(&mut into.variables, one));
         }
         let mut resources = from_documents(place.load(entry)?.documents)?;
-        resources.iter_mut().try_for_each(|resource| settle_annotations(&mut resource.node))?;
-        Ok(resources)
+        for resource in &mut resources {
+            settle_annotations(&mut resource.node)?;
+            if self.metadata.any {
+                let path = place.trail(entry.text().unwrap_or_default());
+                resource.origin = Some(Provenance { path: Some(path), configured: None });
+            }
+        }
+        into.resources.append(resources)
+    }
+
+    fn open_api(&mut self, place: &Place, file: &File) -> Result<()> {
+        let Some(node) = file.field("openapi").filter(|_| !file.typed.openapi.is_empty()) else { return Ok(()) };
+        match (node.get("path"), node.get("version")) {
+            (Some(_), Some(version)) => {
+                Err(Diagnostic::on(version, "both a version and a file of definitions given").into())
+            }
+            (Some(path), None) => {
+                let documents = place.load(path)?.documents;
+                if self.schema.is_none() {
+                    self.schema = documents.first().map(|document| Arc::new(Schema::from_openapi(document)));
+                }
+                Ok(())
+            }
+            (None, Some(version)) if version.text() != Some("v1.21.2") => {
+                let message = format!("there are no built-in definitions of version {}", version.describe());
+                Err(Diagnostic::on(version, message).hint("known: `v1.21.2`; others are given with `path`").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn configure(&self, place: &Place, file: &File, built: &mut Accumulated) -> Result<()> {
+        for entry in file.entries("configurations") {
+            for document in place.load(entry)?.documents {
+                let added = Config::decode(&document)?;
+                built.config.get_or_insert_with(Config::default).merge(&added, &entry.origin.at)?;
+            }
+        }
+        for entry in file.entries("crds") {
+            for document in place.load(entry)?.documents {
+                crds::extend(built.config.get_or_insert_with(Config::default), &document)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn generate(&mut self, place: &Place, file: &File, resources: &mut Resources) -> Result<()> {
+        let typed = &file.typed;
+        let options = typed.generator_options.as_ref();
+        let globals = options.map(|options| (options, file.field("generatorOptions").unwrap_or(&file.node)));
+        let lists: [(&str, &[GeneratorEntry], Kind); 2] = [
+            ("configMapGenerator", &typed.config_map_generator, Kind::ConfigMap),
+            ("secretGenerator", &typed.secret_generator, Kind::Secret),
+        ];
+        for (field, list, kind) in lists {
+            for (typed, entry) in list.iter().zip(file.entries(field)) {
+                let mut resource = generator::generate(kind, typed, entry, globals, place)?;
+                let name = if kind == Kind::Secret { "SecretGenerator" } else { "ConfigMapGenerator" };
+                resource.origin = self.provenance(place, file, name);
+                generator::absorb(resources, resource, &entry.origin.at)?;
+            }
+        }
+        for config in self.plugins(place, file, "generators")? {
+            let by = config.node.origin.at.clone();
+            for mut resource in plugin::generator(&config, place)? {
+                resource.origin = configured_by(&config, self.metadata);
+                generator::absorb(resources, resource, &by)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn transform(&mut self, place: &Place, file: &File, built: &mut Accumulated) -> Result<()> {
+        let config = self.config(built.config.as_ref(), &file.node.origin.at)?;
+        let named = steps::of(file, &config)?;
+        let provenance = |name: &str| self.provenance(place, file, name);
+        let mut all: Vec<Step> =
+            named.into_iter().map(|(name, transformer)| Step { transformer, provenance: provenance(name) }).collect();
+        for plugin in self.plugins(place, file, "transformers")? {
+            let provenance = configured_by(&plugin, self.metadata);
+            for transformer in plugin::transformer(&plugin)? {
+                all.push(Step { transformer, provenance: provenance.clone() });
+            }
+        }
+        all.iter().try_for_each(|step| self.step(place, step, &mut built.resources))
+    }
+
+    fn step(&self, place: &Place, step: &Step, resources: &mut Resources) -> Result<()> {
+        interrupt::check()?;
+        let schema = self.schema.clone().unwrap_or_else(Schema::builtin);
+        step.transformer.apply(&mut Work { resources, place, schema: &schema, options: self.options })?;
+        let Some(provenance) = &step.provenance else { return Ok(()) };
+        resources.edit_all(|resource| {
+            match resource.origin {
+                Some(_) => resource.transformations.push(provenance.clone()),
+                None => resource.origin = Some(provenance.clone()),
+            }
+            Ok(())
+        })
+    }
+
+    /// Validators are transformers that must not change anything.
+    fn validate(&mut self, place: &Place, file: &File, resources: &mut Resources) -> Result<()> {
+        for config in self.plugins(place, file, "validators")? {
+            let before: Vec<Node> = resources.iter().map(|resource| resource.node.clone()).collect();
+            for transformer in plugin::transformer(&config)? {
+                self.step(place, &Step { transformer, provenance: None }, resources)?;
+            }
+            let unmarked = |node: &Node| {
+                let mut node = node.clone();
+                let labels = node.get_mut("metadata").and_then(|metadata| metadata.get_mut("labels"));
+                if let Some(labels) = labels.and_then(Node::as_mapping_mut) {
+                    labels.remove("validated-by");
+                }
+                node
+            };
+            let same = resources.len() == before.len()
+                && resources.iter().zip(&before).all(|(now, before)| unmarked(&now.node) == unmarked(before));
+            if !same {
+                return Err(Diagnostic::on(&config.node, "a validator must not change anything").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The plugin configurations that a field names: written in place, in files, or in folders to be built.
+    fn plugins(&mut self, place: &Place, file: &File, field: &str) -> Result<Vec<Resource>> {
+        let mut found = Accumulated::default();
+        let mut named = Vec::new();
+        for entry in file.entries(field) {
+            match in_place(entry)? {
+                Some(mut resources) => {
+                    for resource in &mut resources {
+                        resource.origin = Some(Provenance { path: Some(place.trail(&file.name)), configured: None });
+                    }
+                    found.resources.append(resources)?;
+                }
+                None => named.push(entry),
+            }
+        }
+        for entry in named {
+            self.resource(place, entry, &mut found)?;
+        }
+        Ok(found.resources.into_items())
+    }
+
+    fn provenance(&self, place: &Place, file: &File, kind: &str) -> Option<Provenance> {
+        self.metadata.any.then(|| Provenance {
+            path: None,
+            configured: Some((place.trail(&file.name), Id::new("builtin", kind, "", ""))),
+        })
     }
 
     fn check_cycle(&self, inner: &Place, entry: &Node) -> Result<()> {
-        if self.open.iter().any(|open| open.starts_with(&inner.real)) {
-            let message = format!("cycle: {} is being built already", inner.shown.display());
+        if self.open.iter().any(|open| open.starts_with(inner.real())) {
+            let message = format!("cycle: {} is being built already", inner.shown().display());
             return Err(Diagnostic::on(entry, message)
                 .hint("a folder cannot use itself, a folder around it, or one that uses it")
                 .into());
@@ -116,6 +313,23 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+/// A plugin's configuration written in the kustomization itself.
+fn in_place(entry: &Node) -> Result<Option<Vec<Resource>>> {
+    if !entry.text().is_some_and(|text| text.contains('\n') || text.trim_start().starts_with('{')) {
+        return Ok(None);
+    }
+    let documents = Loader::default().inline(entry)?.documents;
+    if documents.iter().all(|document| matches!(document.value, Value::Mapping(_))) {
+        return from_documents(documents).map(Some);
+    }
+    Ok(None)
+}
+
+fn configured_by(config: &Resource, metadata: BuildMetadata) -> Option<Provenance> {
+    let file = config.origin.as_ref().and_then(|origin| origin.path.clone()).unwrap_or_default();
+    metadata.any.then(|| Provenance { path: None, configured: Some((file, config.id().clone())) })
 }
 
 fn check_role(entry: &Node, wanted: Role, found: Role) -> Result<()> {
@@ -128,93 +342,4 @@ fn check_role(entry: &Node, wanted: Role, found: Role) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The nodes of a list field of plain texts.
-fn entries<'f>(file: &'f File, field: &str) -> &'f [Node] {
-    file.field(field).and_then(Node::as_sequence).unwrap_or_default()
-}
-
-impl Place {
-    /// The path an entry names, checked for form only.
-    fn relative(&self, entry: &Node) -> Result<PathBuf> {
-        let text = entry.text().unwrap_or_default();
-        let path = PathBuf::from(text);
-        if text.is_empty() || text.contains('\0') {
-            return Err(Diagnostic::on(entry, "expected a path").into());
-        }
-        if path.is_absolute() {
-            return Err(Diagnostic::on(entry, format!("absolute path `{text}`"))
-                .hint("name files and folders relative to this kustomization")
-                .into());
-        }
-        let remote = ["://", "?ref=", "git::"].iter().any(|mark| text.contains(mark))
-            || ["git@", "gh:", "github.com/", "github.com:"].iter().any(|start| text.starts_with(start));
-        if remote && !self.real.join(&path).exists() {
-            return Err(Diagnostic::on(entry, format!("remote resource `{text}`"))
-                .hint("builds do not depend on what a server gives today: keep a copy in the repository")
-                .into());
-        }
-        Ok(path)
-    }
-
-    fn folder(&self, entry: &Node) -> Result<Place> {
-        let relative = self.relative(entry)?;
-        let real = self.existing(entry, &relative)?;
-        if !real.is_dir() {
-            return Err(Diagnostic::on(entry, format!("`{}` is not a folder", relative.display())).into());
-        }
-        Ok(Place { real, shown: tidy(&self.shown.join(relative)), unrestricted: self.unrestricted })
-    }
-
-    /// Reads the documents of a file that an entry names, within the load restriction.
-    pub fn load(&self, entry: &Node) -> Result<Loaded> {
-        let relative = self.relative(entry)?;
-        let real = self.existing(entry, &relative)?;
-        let shown = tidy(&self.shown.join(&relative));
-        if !self.unrestricted && !real.starts_with(&self.real) {
-            return Err(Diagnostic::on(entry, format!("{} lies outside of this folder", shown.display()))
-                .hint("files must be in or below the folder of the kustomization that names them; folders may be anywhere")
-                .into());
-        }
-        Loader::default().file(&real, &shown.display().to_string())
-    }
-
-    fn existing(&self, entry: &Node, relative: &Path) -> Result<PathBuf> {
-        let path = self.real.join(relative);
-        path.canonicalize().map_err(|error| {
-            let mut diagnostic = Diagnostic::on(entry, format!("`{}`: {error}", relative.display()));
-            if error.kind() == std::io::ErrorKind::NotFound {
-                diagnostic = Diagnostic::on(entry, format!("`{}` does not exist", relative.display()));
-                let near = sibling(&path).and_then(|name| relative.with_file_name(name).to_str().map(str::to_owned));
-                if let Some(near) = near {
-                    diagnostic = diagnostic.hint(format!("did you mean `{near}`?"));
-                }
-            }
-            diagnostic.into()
-        })
-    }
-}
-
-/// The name in the same folder that is most like a missing one.
-fn sibling(path: &Path) -> Option<String> {
-    let names = std::fs::read_dir(path.parent()?).ok()?;
-    let mut names: Vec<String> = names.flatten().take(1000).filter_map(|e| e.file_name().into_string().ok()).collect();
-    names.sort();
-    nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str)).map(str::to_owned)
-}
-
-/// A path without `.` and, where it can be said without looking, without `..`.
-fn tidy(path: &Path) -> PathBuf {
-    let mut tidy = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Part::CurDir => {}
-            Part::ParentDir if matches!(tidy.components().next_back(), Some(Part::Normal(_))) => {
-                tidy.pop();
-            }
-            part => tidy.push(part),
-        }
-    }
-    if tidy.as_os_str().is_empty() { PathBuf::from(".") } else { tidy }
 }

@@ -3,47 +3,31 @@
 //! Owns: [`File`] (what was read, with positions) and [`Kustomization`] (its typed form). Field names match in any
 //! case, the last of equal keys counts, and text fields refuse what YAML 1.1 takes for a boolean or number.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::fieldspec::Specs;
+use super::generator::{GeneratorEntry, GeneratorOptions};
+use super::images::ImageEntry;
+use super::order::SortOptions;
 use super::replacement::ReplacementEntry;
+use super::replicas::ReplicasEntry;
 use super::selector::Selector;
+use super::variables::VarEntry;
 use crate::document::{Decoder, Diagnostic, Loaded, Loader, Node};
 use crate::error::{Error, Result};
 
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 
-/// Known fields that this program does not do yet; they are refused.
-const REFUSED: [&str; 20] = [
-    "namePrefix",
-    "nameSuffix",
-    "namespace",
-    "commonLabels",
-    "labels",
-    "commonAnnotations",
-    "configMapGenerator",
-    "secretGenerator",
-    "generatorOptions",
-    "images",
-    "replicas",
-    "vars",
-    "generators",
-    "transformers",
-    "validators",
-    "crds",
-    "openapi",
-    "configurations",
-    "sortOptions",
-    "buildMetadata",
-];
 /// Fields that this program will not do.
 const NEVER: [&str; 3] = ["helmCharts", "helmGlobals", "helmChartInflationGenerator"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[allow(dead_code)] // fields that are refused are only named, so that they are known
+#[allow(dead_code)] // fields that are refused or read from the node are only named, so that they are known
 pub struct Kustomization {
     pub api_version: Option<String>,
     pub kind: Option<String>,
@@ -51,51 +35,55 @@ pub struct Kustomization {
     pub resources: Vec<String>,
     pub bases: Vec<String>,
     pub components: Vec<String>,
+    pub crds: Vec<String>,
+    pub configurations: Vec<String>,
+    pub openapi: BTreeMap<String, String>,
+    pub config_map_generator: Vec<GeneratorEntry>,
+    pub secret_generator: Vec<GeneratorEntry>,
+    pub generator_options: Option<GeneratorOptions>,
+    pub generators: Vec<String>,
     pub patches: Vec<PatchEntry>,
     pub patches_strategic_merge: Vec<String>,
     #[serde(rename = "patchesJson6902")]
     pub patches_json6902: Vec<PatchEntry>,
+    pub namespace: String,
+    pub name_prefix: String,
+    pub name_suffix: String,
+    pub labels: Vec<LabelEntry>,
+    pub common_labels: BTreeMap<String, String>,
+    pub common_annotations: BTreeMap<String, String>,
+    pub replicas: Vec<ReplicasEntry>,
+    pub images: Vec<ImageEntry>,
     pub replacements: Vec<ReplacementEntry>,
-    name_prefix: Option<IgnoredAny>,
-    name_suffix: Option<IgnoredAny>,
-    namespace: Option<IgnoredAny>,
-    common_labels: Option<IgnoredAny>,
-    labels: Option<IgnoredAny>,
-    common_annotations: Option<IgnoredAny>,
-    config_map_generator: Option<IgnoredAny>,
-    secret_generator: Option<IgnoredAny>,
-    generator_options: Option<IgnoredAny>,
-    images: Option<IgnoredAny>,
-    replicas: Option<IgnoredAny>,
-    vars: Option<IgnoredAny>,
-    generators: Option<IgnoredAny>,
-    transformers: Option<IgnoredAny>,
-    validators: Option<IgnoredAny>,
-    crds: Option<IgnoredAny>,
-    openapi: Option<IgnoredAny>,
-    configurations: Option<IgnoredAny>,
-    sort_options: Option<IgnoredAny>,
-    build_metadata: Option<IgnoredAny>,
+    pub transformers: Vec<String>,
+    pub validators: Vec<String>,
+    pub vars: Vec<VarEntry>,
+    pub sort_options: Option<SortOptions>,
+    pub build_metadata: Vec<String>,
     helm_charts: Option<IgnoredAny>,
     helm_globals: Option<IgnoredAny>,
     helm_chart_inflation_generator: Option<IgnoredAny>,
 }
 
-/// One entry of `patches` or `patchesJson6902`: a text or a file, and what it applies to.
+/// One entry of `labels`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LabelEntry {
+    pub pairs: BTreeMap<String, String>,
+    pub include_selectors: bool,
+    pub include_templates: bool,
+    pub fields: Specs,
+}
+
+/// One entry of `patches` or `patchesJson6902`: a text or a file, and what it applies to.
+#[derive(Debug, Default, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PatchEntry {
     pub path: Option<String>,
     pub patch: Option<String>,
     pub target: Option<Selector>,
-    pub options: PatchOptions,
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PatchOptions {
-    pub allow_name_change: bool,
-    pub allow_kind_change: bool,
+    /// Of these, `allowNameChange` and `allowKindChange` mean something.
+    pub options: BTreeMap<String, bool>,
 }
 
 /// Whether a folder is a layer of its own or adds to the one that names it.
@@ -111,6 +99,8 @@ pub struct File {
     pub node: Node,
     pub role: Role,
     pub notices: Vec<String>,
+    /// The name of the file, without its folder.
+    pub name: String,
 }
 
 impl File {
@@ -135,7 +125,8 @@ impl File {
             return Err(empty(name));
         }
         let role = role(&typed, &node)?;
-        let file = File { typed, node, role, notices: loaded.notices };
+        let short = name.rsplit('/').next().unwrap_or(name).to_owned();
+        let file = File { typed, node, role, notices: loaded.notices, name: short };
         file.refuse()?;
         Ok(file)
     }
@@ -147,29 +138,17 @@ impl File {
         Some(&entry.value)
     }
 
-    /// The node of an entry of a list field.
-    pub fn entry(&self, name: &str, index: usize) -> &Node {
-        let items = self.field(name).and_then(Node::as_sequence);
-        items.and_then(|items| items.get(index)).unwrap_or(&self.node)
+    /// The nodes of a list field.
+    pub fn entries(&self, name: &str) -> &[Node] {
+        self.field(name).and_then(Node::as_sequence).unwrap_or_default()
     }
 
     fn refuse(&self) -> Result<()> {
         let Some(mapping) = self.node.as_mapping() else { return Ok(()) };
         for entry in &mapping.entries {
-            let is = |name: &&str| name.eq_ignore_ascii_case(&entry.key.text);
-            if let Some(name) = NEVER.iter().find(|name| is(name)) {
+            if let Some(name) = NEVER.iter().find(|name| name.eq_ignore_ascii_case(&entry.key.text)) {
                 let diagnostic = Diagnostic::at(&entry.key.at, format!("`{name}` would run a program of the host"));
                 return Err(diagnostic.hint("inflate the chart beforehand and list its output as a resource").into());
-            }
-            if let Some(name) = REFUSED.iter().find(|name| is(name)) {
-                let empty = match (entry.value.as_sequence(), entry.value.as_mapping()) {
-                    (Some(items), _) => items.is_empty(),
-                    (_, Some(mapping)) => mapping.is_empty(),
-                    _ => entry.value.is_null(),
-                };
-                if !empty {
-                    return Err(Diagnostic::at(&entry.key.at, format!("`{name}` is not supported yet")).into());
-                }
             }
         }
         Ok(())

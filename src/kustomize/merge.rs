@@ -1,13 +1,14 @@
 //! Strategic merge of a patch into an object.
 //!
-//! Owns: [`merge`]. Mappings merge, null deletes, everything else is replaced; lists are replaced as a whole, as
-//! kustomize does for all kinds that are not Kubernetes' own. `$patch: delete | replace | merge` are known.
+//! Owns: [`merge`]. Mappings merge, null deletes, everything else is replaced; lists of built-in kinds that have a key
+//! go to `keyed_list.rs`. `$patch: delete | replace | merge` are known. Behaviour: kustomize 5, observed.
 
-use super::identity::Id;
-use crate::document::{Change, ChangeKind, Diagnostic, Entry, Mapping, Node, Position, Value};
-use crate::error::{Error, Result};
+use super::keyed_list;
+use super::schema::{Below, Type};
+use crate::document::{Cause, Change, Diagnostic, Mapping, Node, Value};
+use crate::error::Result;
 
-const DIRECTIVE: &str = "$patch";
+pub(super) const DIRECTIVE: &str = "$patch";
 
 /// What a merge leaves of its target.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,120 +17,207 @@ pub enum Outcome {
     Deleted,
 }
 
-enum Directive {
+/// Which of the two values a walk ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Winner {
+    Target,
+    Patch,
+    Nobody,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Directive {
     Merge,
     Replace,
     Delete,
 }
 
-/// Merges `patch` into `target`; `by` is the entry that asked for it.
-pub fn merge(target: &mut Node, patch: &Node, by: &Position) -> Result<Outcome> {
-    let id = Id::of(target);
-    Merge { by, keyed_lists: has_keyed_lists(&id) }.object(target, patch)
+/// Merges `patch` into `target`, whose type is known or not; `cause` is who asked for it.
+pub fn merge(target: &mut Node, patch: &Node, of: Option<Type<'_>>, cause: Cause<'_>) -> Result<Outcome> {
+    let mut patch = patch.clone();
+    match take_directive(&mut patch)? {
+        Directive::Delete => return Ok(Outcome::Deleted),
+        // At the top, `replace` changes nothing, as in kustomize.
+        Directive::Replace => return Ok(Outcome::Kept),
+        Directive::Merge => {}
+    }
+    Merge { cause }.fields(target, &mut patch, of)?;
+    Ok(Outcome::Kept)
 }
 
-/// Built-in kinds of Kubernetes merge some lists by key.
-fn has_keyed_lists(id: &Id) -> bool {
-    let group = id.group.as_str();
-    let known = group.is_empty()
-        || ["apps", "batch", "extensions", "policy", "autoscaling"].contains(&group)
-        || group.ends_with(".k8s.io");
-    known && !group.contains(".x-k8s.io") && group != "kustomize.config.k8s.io"
-}
-
-struct Merge<'a> {
-    by: &'a Position,
-    keyed_lists: bool,
+pub(super) struct Merge<'a> {
+    pub cause: Cause<'a>,
 }
 
 impl Merge<'_> {
-    fn object(&self, target: &mut Node, patch: &Node) -> Result<Outcome> {
-        match directive(patch)? {
-            Directive::Delete => Ok(Outcome::Deleted),
-            // At the top, `replace` changes nothing, as in kustomize.
-            Directive::Replace => Ok(Outcome::Kept),
-            Directive::Merge => self.value(target, patch).map(|()| Outcome::Kept),
+    /// Walks both values; what the patch gives is left in `patch` if it wins.
+    pub fn values(&self, target: &mut Node, patch: &mut Node, below: Option<Below<'_>>) -> Result<Winner> {
+        if patch.is_null() {
+            return Ok(Winner::Nobody);
         }
-    }
-
-    fn value(&self, target: &mut Node, patch: &Node) -> Result<()> {
         if target.is_null() {
-            self.replace(target, patch);
-            return Ok(());
+            return self.alone(patch, below);
         }
-        match (&mut target.value, &patch.value) {
-            (Value::Mapping(into), Value::Mapping(from)) => self.mapping(into, from),
-            (Value::Sequence(_), Value::Sequence(items)) => {
-                if self.keyed_lists && (items.is_empty() || items.iter().any(|item| item.as_mapping().is_some())) {
-                    return Err(keyed_list(patch));
+        let inner = below.and_then(|below| below.inner);
+        match (&mut target.value, &mut patch.value) {
+            (Value::Mapping(_), Value::Mapping(_)) => match take_directive(patch)? {
+                Directive::Delete => Ok(Winner::Nobody),
+                Directive::Replace => {
+                    self.settle_fields(patch, inner)?;
+                    Ok(Winner::Patch)
                 }
-                self.replace(target, patch);
-                Ok(())
+                Directive::Merge => {
+                    self.fields(target, patch, inner)?;
+                    Ok(Winner::Target)
+                }
+            },
+            (Value::Sequence(_), Value::Sequence(items)) => {
+                let Some(keys) = below.and_then(|below| below.keys) else { return Ok(Winner::Patch) };
+                match take_list_directive(items)? {
+                    Directive::Delete => Ok(Winner::Nobody),
+                    Directive::Replace => {
+                        keyed_list::settle(self, patch, keys, inner)?;
+                        Ok(Winner::Patch)
+                    }
+                    Directive::Merge => {
+                        keyed_list::merge(self, target, Some(patch), keys, inner)?;
+                        Ok(Winner::Target)
+                    }
+                }
             }
-            (Value::Scalar(_), Value::Scalar(_)) => {
-                self.replace(target, patch);
-                Ok(())
-            }
+            (Value::Scalar(_), Value::Scalar(_)) => Ok(Winner::Patch),
             _ => {
                 let message = format!("the patch has {} where the object has {}", patch.describe(), target.describe());
-                Err(Diagnostic::on(patch, message).note(&target.origin.at, "the value to be patched").into())
+                Err(Diagnostic::on(patch, message)
+                    .note(&target.origin.at, "the value to be patched")
+                    .note(self.cause.by, "patch used here")
+                    .into())
             }
         }
     }
 
-    fn mapping(&self, into: &mut Mapping, from: &Mapping) -> Result<()> {
-        for entry in from.entries.iter().filter(|entry| entry.key.text != DIRECTIVE) {
-            let key = &entry.key.text;
-            if entry.value.is_null() {
-                into.remove(key);
-                continue;
-            }
-            if self.keyed_lists && key == "finalizers" {
-                return Err(keyed_list(&entry.value));
-            }
-            match (directive(&entry.value)?, into.get_mut(key)) {
-                (Directive::Delete, _) => {
-                    into.remove(key);
+    /// A patch's value where the target has nothing.
+    pub fn alone(&self, patch: &mut Node, below: Option<Below<'_>>) -> Result<Winner> {
+        if patch.is_null() {
+            return Ok(Winner::Nobody);
+        }
+        let inner = below.and_then(|below| below.inner);
+        match &mut patch.value {
+            Value::Mapping(_) => {
+                if take_directive(patch)? == Directive::Delete {
+                    return Ok(Winner::Nobody);
                 }
-                (Directive::Replace, Some(target)) => self.replace(target, &entry.value),
-                (Directive::Merge, Some(target)) => self.value(target, &entry.value)?,
-                (_, None) => {
-                    let mut value = clean(&entry.value);
-                    self.stamp(&mut value, None);
-                    into.set(entry.key.clone(), value);
+                self.settle_fields(patch, inner)?;
+            }
+            Value::Sequence(items) => {
+                if let Some(keys) = below.and_then(|below| below.keys) {
+                    if take_list_directive(items)? == Directive::Delete {
+                        return Ok(Winner::Nobody);
+                    }
+                    keyed_list::settle(self, patch, keys, inner)?;
                 }
+            }
+            Value::Scalar(_) => {}
+        }
+        Ok(Winner::Patch)
+    }
+
+    /// A target's value where the patch has nothing: only lists that are merged by key are looked at, because merging
+    /// puts them in order.
+    pub fn untouched(&self, target: &mut Node, below: Option<Below<'_>>) -> Result<()> {
+        let Some(below) = below else { return Ok(()) };
+        match &mut target.value {
+            Value::Mapping(mapping) => {
+                let Some(inner) = below.inner else { return Ok(()) };
+                mapping.entries.iter_mut().try_for_each(|e| self.untouched(&mut e.value, inner.field(&e.key.text)))
+            }
+            Value::Sequence(_) => match below.keys {
+                Some(keys) => keyed_list::merge(self, target, None, keys, below.inner),
+                None => Ok(()),
+            },
+            Value::Scalar(_) => Ok(()),
+        }
+    }
+
+    /// Merges the fields of two mappings.
+    pub fn fields(&self, target: &mut Node, patch: &mut Node, of: Option<Type<'_>>) -> Result<()> {
+        let (Value::Mapping(into), Value::Mapping(from)) = (&mut target.value, &mut patch.value) else {
+            return Ok(());
+        };
+        if let Some(of) = of {
+            for entry in &mut into.entries {
+                if from.get(&entry.key.text).is_none() {
+                    self.untouched(&mut entry.value, of.field(&entry.key.text))?;
+                }
+            }
+        }
+        for mut entry in std::mem::take(&mut from.entries) {
+            let below = of.and_then(|of| of.field(&entry.key.text));
+            match into.get_mut(&entry.key.text) {
+                None => {
+                    if self.alone(&mut entry.value, below)? == Winner::Patch {
+                        self.cause.stamp(&mut entry.value, None);
+                        into.entries.push(entry);
+                    }
+                }
+                Some(slot) => match self.values(slot, &mut entry.value, below)? {
+                    Winner::Target => {}
+                    Winner::Patch => slot.replace(entry.value, self.cause),
+                    Winner::Nobody => {
+                        into.remove(&entry.key.text);
+                    }
+                },
             }
         }
         Ok(())
     }
 
-    /// Puts the patch's value in place of the target's.
-    fn replace(&self, target: &mut Node, patch: &Node) {
-        let mut value = clean(patch);
-        self.stamp(&mut value, Some(target));
-        *target = value;
-    }
-
-    /// Records on a value that comes from the patch who put it there, and what was known of the value before.
-    fn stamp(&self, value: &mut Node, before: Option<&Node>) {
-        let change = |replaced| Change { kind: ChangeKind::Patch, by: self.by.clone(), replaced };
-        value.walk_mut(&mut |node| node.origin.changes.push(change(None)));
-        if let Some(before) = before {
-            let mut changes = before.origin.changes.clone();
-            changes.push(change(Some(before.origin.at.clone())));
-            value.origin.changes = changes;
+    /// A mapping as it is put where nothing was: without nulls and directives.
+    pub fn settle_fields(&self, patch: &mut Node, of: Option<Type<'_>>) -> Result<()> {
+        let Value::Mapping(mapping) = &mut patch.value else { return Ok(()) };
+        let mut kept = Mapping::default();
+        for mut entry in std::mem::take(&mut mapping.entries) {
+            let below = of.and_then(|of| of.field(&entry.key.text));
+            if self.alone(&mut entry.value, below)? == Winner::Patch {
+                kept.entries.push(entry);
+            }
         }
+        *mapping = kept;
+        Ok(())
+    }
+
+    /// Notes on a list that its elements were merged.
+    pub fn mark(&self, list: &mut Node) {
+        let change = Change { kind: self.cause.kind, by: self.cause.by.clone(), replaced: None };
+        list.origin.changes.push(change);
     }
 }
 
-fn keyed_list(patch: &Node) -> Error {
-    Diagnostic::on(patch, "merging this list of a built-in Kubernetes kind is not supported yet")
-        .hint("use a JSON patch for it")
-        .into()
+/// The directive of a mapping, which is taken out.
+pub(super) fn take_directive(patch: &mut Node) -> Result<Directive> {
+    let Some(mapping) = patch.as_mapping_mut() else { return Ok(Directive::Merge) };
+    let Some(value) = mapping.get(DIRECTIVE) else { return Ok(Directive::Merge) };
+    let directive = directive(value)?;
+    mapping.remove(DIRECTIVE);
+    Ok(directive)
 }
 
-fn directive(patch: &Node) -> Result<Directive> {
-    let Some(value) = patch.get(DIRECTIVE) else { return Ok(Directive::Merge) };
+/// The directive of a list: an element that holds nothing else.
+fn take_list_directive(items: &mut Vec<Node>) -> Result<Directive> {
+    let Some(first) = items.iter().find(|item| item.get(DIRECTIVE).is_some()) else { return Ok(Directive::Merge) };
+    let (Some(mapping), Some(value)) = (first.as_mapping(), first.get(DIRECTIVE)) else {
+        return Ok(Directive::Merge);
+    };
+    if mapping.len() > 1 {
+        return Ok(Directive::Merge);
+    }
+    let found = directive(value)?;
+    let text = value.text().unwrap_or_default().to_owned();
+    items.retain(|item| item.get(DIRECTIVE).and_then(Node::text) != Some(&text));
+    Ok(found)
+}
+
+fn directive(value: &Node) -> Result<Directive> {
     match value.text() {
         Some("merge") => Ok(Directive::Merge),
         Some("replace") => Ok(Directive::Replace),
@@ -138,18 +226,4 @@ fn directive(patch: &Node) -> Result<Directive> {
             .hint("known directives: `delete`, `replace`, `merge`")
             .into()),
     }
-}
-
-/// A patch value as it is put where nothing was: without nulls and directives in its mappings.
-fn clean(patch: &Node) -> Node {
-    let value = match &patch.value {
-        Value::Mapping(mapping) => Value::Mapping(Mapping {
-            entries: (mapping.entries.iter())
-                .filter(|entry| !entry.value.is_null() && entry.key.text != DIRECTIVE)
-                .map(|entry| Entry { key: entry.key.clone(), value: clean(&entry.value) })
-                .collect(),
-        }),
-        other => other.clone(),
-    };
-    Node::new(value, patch.origin.clone())
 }

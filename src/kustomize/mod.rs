@@ -2,24 +2,46 @@
 //! value still knowing which line and which overlay set it.
 //!
 //! Owns: [`build`], [`render`], [`Options`]. Uses document, report, error. Behaviour follows kustomize 5 (official
-//! builds); what is not supported yet is refused with its position, never ignored. Stricter than kustomize on purpose:
-//! remote resources, a replacement of text by a mapping (kustomize empties the field) or below a null (it does
-//! nothing), a JSON patch that copies what is not there. The order of work in a folder is
-//! in `folder.rs`; each transformer has a file of its own.
+//! builds), down to the bytes. Stricter than kustomize on purpose: remote resources, helm, plugins that are programs and
+//! functions in containers are refused; so are a replacement of text by a mapping (kustomize empties the field) or below
+//! a null (it does nothing), and a JSON patch that copies what is not there. The order of work in a folder is in
+//! `folder.rs`; each transformer and generator has a file of its own, named as kustomize names it.
 
+mod affix;
+mod build_metadata;
+mod config;
+mod crds;
 mod fieldpath;
+mod fieldspec;
 mod folder;
+mod generator;
+mod hash;
 mod identity;
+mod images;
 mod json6902;
+mod keyed_list;
 mod kustomization;
+mod labels;
 mod merge;
+mod name_reference;
+mod namespace;
 mod order;
 mod patch;
+mod place;
+mod plugin;
 mod replacement;
+mod replicas;
 mod resource;
+mod schema;
 mod selector;
+mod steps;
+mod transformer;
+mod value_add;
+mod variables;
 
 use std::path::Path;
+
+pub use order::Order;
 
 use crate::document::{Node, to_yaml};
 use crate::error::Result;
@@ -31,24 +53,30 @@ pub struct Options {
     /// Files may lie anywhere (`--load-restrictor=LoadRestrictionsNone` of kustomize). Default: in or below the folder
     /// of the kustomization that names them, after following symbolic links.
     pub unrestricted: bool,
+    /// Of the documents, where the kustomization has no `sortOptions`.
+    pub order: Order,
     /// Hears of odd but accepted input. Default: nobody.
     pub reporter: Option<Reporter>,
 }
 
 /// Builds a folder: all its documents, patched and ordered.
 pub fn build(dir: &Path, options: &Options) -> Result<Vec<Node>> {
-    finish(folder::Builder::new(options).root(dir)?)
+    finish(folder::Builder::new(options).root(dir)?, options)
 }
 
 /// Builds a kustomization given as text, as if it lay in `dir`.
 pub fn build_generated(dir: &Path, kustomization: &str, options: &Options) -> Result<Vec<Node>> {
-    finish(folder::Builder::new(options).generated(dir, kustomization)?)
+    finish(folder::Builder::new(options).generated(dir, kustomization)?, options)
 }
 
-fn finish(mut resources: Vec<resource::Resource>) -> Result<Vec<Node>> {
+fn finish(built: folder::Built, options: &Options) -> Result<Vec<Node>> {
+    let mut resources = built.resources;
     resources.retain(|resource| !resource.is_local());
-    resources.iter_mut().try_for_each(|resource| resource::settle_annotations(&mut resource.node))?;
-    order::legacy(&mut resources);
+    for resource in &mut resources {
+        build_metadata::write(resource, built.metadata, &built.metadata_at);
+        resource::settle_annotations(&mut resource.node)?;
+    }
+    order::sort(&mut resources, built.sort.as_ref(), options.order);
     Ok(resources.into_iter().map(|resource| resource.node).collect())
 }
 

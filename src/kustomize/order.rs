@@ -1,10 +1,34 @@
-//! The order of documents in output: what kustomize calls legacy, the default of its command.
+//! The order of documents in output: as found, or what kustomize calls legacy, the default of its command.
 //!
-//! Owns: [`legacy`]. Kinds others depend on first, webhooks last, in between by group, version, kind, namespace and
-//! name as bytes.
+//! Owns: [`sort`], [`SortOptions`]. Legacy: kinds others depend on first, webhooks last, in between by group, version,
+//! kind, namespace and name as bytes.
+
+use serde::Deserialize;
 
 use super::identity::Id;
 use super::resource::Resource;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SortOptions {
+    pub order: Order,
+    pub legacy_sort_options: Option<LegacySortOptions>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    #[default]
+    Legacy,
+    Fifo,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LegacySortOptions {
+    pub order_first: Vec<String>,
+    pub order_last: Vec<String>,
+}
 
 const FIRST: [&str; 22] = [
     "Namespace",
@@ -32,14 +56,25 @@ const FIRST: [&str; 22] = [
 ];
 const LAST: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
-pub fn legacy(resources: &mut [Resource]) {
-    resources.sort_by_cached_key(|resource| key(&resource.id()));
+pub fn sort(resources: &mut [Resource], options: Option<&SortOptions>, default: Order) {
+    if options.map_or(default, |options| options.order) == Order::Fifo {
+        return;
+    }
+    match options.and_then(|options| options.legacy_sort_options.as_ref()) {
+        None => resources.sort_by_cached_key(|resource| key(resource.id(), &FIRST, &LAST)),
+        Some(own) => {
+            let first: Vec<&str> = own.order_first.iter().map(String::as_str).collect();
+            let last: Vec<&str> = own.order_last.iter().map(String::as_str).collect();
+            resources.sort_by_cached_key(|resource| key(resource.id(), &first, &last));
+        }
+    }
 }
 
-fn key(id: &Id) -> (usize, String, String, String) {
-    let rank = match FIRST.iter().position(|kind| *kind == id.kind) {
-        Some(at) => at,
-        None => FIRST.len() + LAST.iter().position(|kind| *kind == id.kind).map_or(0, |at| at + 1),
+fn key(id: &Id, first: &[&str], last: &[&str]) -> (usize, String, String, String) {
+    // Of a kind that is in both lists, the later place counts.
+    let rank = match last.iter().position(|kind| *kind == id.kind) {
+        Some(at) => first.len() + 1 + at,
+        None => first.iter().position(|kind| *kind == id.kind).unwrap_or(first.len()),
     };
     let or = |text: &str, absent: &str| if text.is_empty() { absent.to_owned() } else { text.to_owned() };
     let mut kind = format!("{}_{}_{}", or(&id.group, "~G"), or(&id.version, "~V"), or(&id.kind, "~K"));

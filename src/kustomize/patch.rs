@@ -1,154 +1,206 @@
-//! `patches`, `patchesStrategicMerge`, `patchesJson6902`: which text is applied to which objects.
+//! `patches`, `patchesStrategicMerge`, `patchesJson6902` and their plugins: which text is applied to which objects.
 //!
-//! Owns: [`apply_all`]. A patch text is either objects to merge or a list of JSON patch operations.
+//! Owns: [`Patch`], [`StrategicMerge`]. A patch text is either objects to merge or a list of JSON patch operations.
 
-use super::folder::Place;
 use super::identity::Id;
-use super::kustomization::{File, PatchEntry, PatchOptions};
+use super::json6902;
+use super::kustomization::PatchEntry;
 use super::merge::{Outcome, merge};
-use super::resource::{Resource, Resources};
-use super::{json6902, resource};
-use crate::document::{Diagnostic, Loader, Node, Position};
+use super::resource::{Resource, from_documents};
+use super::transformer::{Transform, Work, field};
+use crate::document::{Cause, ChangeKind, Diagnostic, Loader, Node, Position};
 use crate::error::Result;
 
-pub fn apply_all(file: &File, place: &Place, resources: &mut Resources) -> Result<()> {
-    let mut found = 0;
-    for index in 0..file.typed.patches_strategic_merge.len() {
-        let entry = file.entry("patchesStrategicMerge", index);
-        let documents = match entry.text() {
-            Some(text) if text.contains('\n') => Loader::default().inline(entry)?.documents,
-            _ => place.load(entry)?.documents,
-        };
-        found += documents.len();
-        merge_untargeted(&documents, &entry.origin.at, resources)?;
-    }
-    if found == 0 && !file.typed.patches_strategic_merge.is_empty() {
-        let entry = file.entry("patchesStrategicMerge", 0);
-        return Err(Diagnostic::on(entry, "these patches hold no documents").into());
-    }
-    for (index, typed) in file.typed.patches.iter().enumerate() {
-        apply(file.entry("patches", index), typed, false, place, resources)?;
-    }
-    for (index, typed) in file.typed.patches_json6902.iter().enumerate() {
-        apply(file.entry("patchesJson6902", index), typed, true, place, resources)?;
-    }
-    Ok(())
+/// One entry of `patches` or `patchesJson6902`.
+pub struct Patch {
+    pub typed: PatchEntry,
+    pub entry: Node,
+    /// Of `patchesJson6902`: objects to merge are not welcome.
+    pub json_only: bool,
 }
 
-fn apply(entry: &Node, typed: &PatchEntry, json_only: bool, place: &Place, resources: &mut Resources) -> Result<()> {
-    let documents = match (&typed.path, &typed.patch) {
-        (Some(_), Some(_)) => return Err(Diagnostic::on(entry, "both `path` and `patch` given").into()),
-        (Some(_), None) => place.load(field(entry, "path"))?.documents,
-        (None, Some(_)) => Loader::default().inline(field(entry, "patch"))?.documents,
-        (None, None) => return Err(Diagnostic::on(entry, "patch without `path` or `patch`").into()),
-    };
-    let by = &entry.origin.at;
-    if documents.is_empty() {
-        return Ok(());
-    }
-    if documents.iter().any(|document| document.as_sequence().is_some()) {
-        let [operations] = &documents[..] else {
-            return Err(Diagnostic::on(&documents[1], "a JSON patch is one single list of operations").into());
-        };
-        return apply_json(entry, typed, operations, resources);
-    }
-    if json_only {
-        return Err(Diagnostic::on(&documents[0], "expected a list of JSON patch operations").into());
-    }
-    if typed.target.is_none() {
-        return merge_untargeted(&documents, by, resources);
-    }
-    let [patch] = &documents[..] else {
-        let message = "a patch with a target must be one document";
-        return Err(Diagnostic::on(&documents[1], message).note(by, "the entry with the target").into());
-    };
-    let targets = selected(entry, typed, resources)?;
-    for at in targets.into_iter().rev() {
-        let before = resources.0[at].id();
-        let kept = merge(&mut resources.0[at].node, &without_identity(patch, typed.options), by)?;
-        finish(resources, at, before, kept);
-    }
-    Ok(())
+/// All of `patchesStrategicMerge`.
+pub struct StrategicMerge {
+    /// Paths of files, or patches written in place.
+    pub entries: Vec<Node>,
 }
 
-fn apply_json(entry: &Node, typed: &PatchEntry, operations: &Node, resources: &mut Resources) -> Result<()> {
-    let by = &entry.origin.at;
-    if typed.target.is_none() {
-        return Err(Diagnostic::on(entry, "a JSON patch needs a `target`").into());
-    }
-    for at in selected(entry, typed, resources)? {
-        let resource = &mut resources.0[at];
-        let before = resource.id();
-        json6902::apply(&mut resource.node, operations, by)?;
-        let after = resource.id();
-        if after.kind.is_empty() || after.name.is_empty() {
-            return Err(Diagnostic::on(operations, format!("the patch leaves {before} without name or kind")).into());
+/// What of its own identity a patch may give its object.
+#[derive(Debug, Clone, Copy, Default)]
+struct Allowed {
+    name: bool,
+    kind: bool,
+}
+
+impl Transform for StrategicMerge {
+    fn apply(&self, work: &mut Work<'_>) -> Result<()> {
+        let mut found = 0;
+        for entry in &self.entries {
+            let documents = match entry.text() {
+                Some(text) if text.contains('\n') || text.trim_start().starts_with('{') => {
+                    Loader::default().inline(entry)?.documents
+                }
+                _ => work.place.load(entry)?.documents,
+            };
+            found += documents.len();
+            merge_untargeted(documents, &entry.origin.at, Allowed::default(), work)?;
         }
-        resource.remember(before);
+        match self.entries.first() {
+            Some(entry) if found == 0 => Err(Diagnostic::on(entry, "these patches hold no documents").into()),
+            _ => Ok(()),
+        }
     }
-    Ok(())
 }
 
-fn selected(entry: &Node, typed: &PatchEntry, resources: &Resources) -> Result<Vec<usize>> {
-    let selector = typed.target.clone().unwrap_or_default();
-    let matcher = selector.compile(field(entry, "target"))?;
-    let found = resources.0.iter().enumerate().filter(|(_, resource)| matcher.matches(resource));
-    Ok(found.map(|(at, _)| at).collect())
+impl Transform for Patch {
+    fn apply(&self, work: &mut Work<'_>) -> Result<()> {
+        let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
+        let documents = match (given(&self.typed.path), given(&self.typed.patch)) {
+            (true, true) => return Err(Diagnostic::on(&self.entry, "both `path` and `patch` given").into()),
+            (true, false) => work.place.load(field(&self.entry, "path"))?.documents,
+            (false, true) => Loader::default().inline(self.text())?.documents,
+            (false, false) => {
+                return Err(Diagnostic::on(&self.entry, "patch without `path` or `patch`").into());
+            }
+        };
+        if self.json_only && self.typed.target.is_none() {
+            return Err(Diagnostic::on(&self.entry, "a JSON patch needs a `target`").into());
+        }
+        if documents.is_empty() {
+            return Ok(());
+        }
+        if documents.iter().any(|document| document.as_sequence().is_some()) {
+            let [operations] = &documents[..] else {
+                return Err(Diagnostic::on(&documents[1], "a JSON patch is one single list of operations").into());
+            };
+            return self.json(operations, work);
+        }
+        if self.json_only {
+            return Err(Diagnostic::on(&documents[0], "expected a list of JSON patch operations").into());
+        }
+        let option = |name: &str| self.typed.options.get(name).copied().unwrap_or_default();
+        let allowed = Allowed { name: option("allowNameChange"), kind: option("allowKindChange") };
+        if self.typed.target.is_none() {
+            return merge_untargeted(documents, &self.entry.origin.at, allowed, work);
+        }
+        self.targeted(documents, allowed, work)
+    }
+}
+
+impl Patch {
+    /// Plugins call it `jsonOp`.
+    fn text(&self) -> &Node {
+        let patch = field(&self.entry, "patch");
+        if std::ptr::eq(patch, &self.entry) { field(&self.entry, "jsonOp") } else { patch }
+    }
+
+    fn targeted(&self, documents: Vec<Node>, allowed: Allowed, work: &mut Work<'_>) -> Result<()> {
+        let by = &self.entry.origin.at;
+        let patches = from_documents(documents)?;
+        let [patch] = &patches[..] else {
+            let second = patches.get(1).map_or(by, |patch| &patch.node.origin.at);
+            let message = "a patch with a target must be one document";
+            return Err(Diagnostic::at(second, message).note(by, "the entry with the target").into());
+        };
+        for at in self.selected(work)? {
+            merge_into(at, patch, by, allowed, work)?;
+        }
+        work.resources.sweep();
+        if allowed.name || allowed.kind { work.resources.check_unique(by) } else { Ok(()) }
+    }
+
+    fn json(&self, operations: &Node, work: &mut Work<'_>) -> Result<()> {
+        let by = &self.entry.origin.at;
+        if self.typed.target.is_none() {
+            return Err(Diagnostic::on(&self.entry, "a JSON patch needs a `target`").into());
+        }
+        for at in self.selected(work)? {
+            work.resources.edit(at, |resource| {
+                resource.remember();
+                let before = resource.id().clone();
+                json6902::apply(&mut resource.node, operations, by)?;
+                let after = Id::of(&resource.node);
+                if after.kind.is_empty() || after.name.is_empty() {
+                    let message = format!("the patch leaves {before} without name or kind");
+                    return Err(Diagnostic::on(operations, message).into());
+                }
+                Ok::<_, crate::error::Error>(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn selected(&self, work: &Work<'_>) -> Result<Vec<usize>> {
+        let selector = self.typed.target.clone().unwrap_or_default();
+        let at = field(&self.entry, "target");
+        let matcher = selector.compile(at)?;
+        let found = work.resources.iter().enumerate().filter(|(_, resource)| matcher.matches(resource));
+        let found: Vec<usize> = found.map(|(at, _)| at).collect();
+        if found.is_empty() {
+            work.warn(unmatched(&at.origin.at, "the target of this patch", &selector.wanted(), work));
+        }
+        Ok(found)
+    }
+}
+
+/// What is said where nothing matches and kustomize says nothing.
+pub fn unmatched(at: &Position, what: &str, wanted: &Id, work: &Work<'_>) -> String {
+    let near = work.resources.nearest(wanted).map(|near| format!("; {near}")).unwrap_or_default();
+    format!("{at}: {what} matches nothing{near}")
 }
 
 /// Patches that name their object themselves.
-fn merge_untargeted(documents: &[Node], by: &Position, resources: &mut Resources) -> Result<()> {
-    // Lists are unpacked and names insisted on, as for resources; nulls are welcome here.
-    let patches = resource::from_documents(documents.to_vec())?;
-    for Resource { node: patch, .. } in &patches {
-        let id = Id::of(patch);
-        let at = match resources.find(&id)[..] {
+fn merge_untargeted(documents: Vec<Node>, by: &Position, allowed: Allowed, work: &mut Work<'_>) -> Result<()> {
+    for patch in &from_documents(documents)? {
+        let id = patch.id();
+        let at = match work.resources.find(id)[..] {
             [one] => one,
             [] => {
-                let diagnostic =
-                    Diagnostic::on(patch, format!("there is no {id} to patch")).note(by, "patch used here");
-                return Err(match resources.nearest(&id) {
+                let message = format!("there is no {id} to patch");
+                let diagnostic = Diagnostic::on(&patch.node, message).note(by, "patch used here");
+                return Err(match work.resources.nearest(id) {
                     Some(hint) => diagnostic.hint(hint),
                     None => diagnostic.hint("no objects are defined here"),
                 }
                 .into());
             }
-            _ => return Err(Diagnostic::on(patch, format!("more than one object is or was {id}")).into()),
+            _ => return Err(Diagnostic::on(&patch.node, format!("more than one object is or was {id}")).into()),
         };
-        let before = resources.0[at].id();
-        let kept = merge(&mut resources.0[at].node, &without_identity(patch, PatchOptions::default()), by)?;
-        finish(resources, at, before, kept);
+        merge_into(at, patch, by, allowed, work)?;
     }
+    work.resources.sweep();
     Ok(())
 }
 
-fn finish(resources: &mut Resources, at: usize, before: Id, outcome: Outcome) {
-    match outcome {
-        Outcome::Deleted => {
-            resources.0.remove(at);
+fn merge_into(at: usize, patch: &Resource, by: &Position, allowed: Allowed, work: &mut Work<'_>) -> Result<()> {
+    let schema = work.schema;
+    work.resources.edit(at, |resource| {
+        if allowed.name || allowed.kind {
+            resource.remember();
         }
-        Outcome::Kept => resources.0[at].remember(before),
-    }
+        let id = resource.id();
+        let of = schema.of(&id.api_version(), &id.kind);
+        let cause = Cause::new(ChangeKind::Patch, by);
+        if merge(&mut resource.node, &without_identity(&patch.node, allowed), of, cause)? == Outcome::Deleted {
+            resource.delete();
+        }
+        Ok(())
+    })
 }
 
 /// What only finds the object does not change it.
-fn without_identity(patch: &Node, options: PatchOptions) -> Node {
+fn without_identity(patch: &Node, allowed: Allowed) -> Node {
     let mut patch = patch.clone();
     let Some(mapping) = patch.as_mapping_mut() else { return patch };
-    if !options.allow_kind_change {
+    mapping.remove("apiVersion");
+    if !allowed.kind {
         mapping.remove("kind");
-        mapping.remove("apiVersion");
     }
     if let Some(metadata) = mapping.get_mut("metadata").and_then(Node::as_mapping_mut) {
-        if !options.allow_name_change {
+        metadata.remove("namespace");
+        if !allowed.name {
             metadata.remove("name");
         }
     }
     patch
-}
-
-fn field<'n>(entry: &'n Node, name: &str) -> &'n Node {
-    let mapping = entry.as_mapping();
-    let found = mapping.and_then(|m| m.entries.iter().find(|e| e.key.text.eq_ignore_ascii_case(name)));
-    found.map_or(entry, |entry| &entry.value)
 }

@@ -6,11 +6,11 @@
 use serde::Deserialize;
 
 use super::fieldpath::{Create, FieldPath};
-use super::folder::Place;
 use super::identity::Id;
-use super::kustomization::File;
+use super::patch::unmatched;
 use super::resource::Resources;
 use super::selector::Selector;
+use super::transformer::{Transform, Work, elements, field};
 use crate::document::{Change, ChangeKind, Decoder, Diagnostic, Node, Position, Resolved, Style, Tag, Value, resolve};
 use crate::error::Result;
 
@@ -56,30 +56,36 @@ pub struct FieldOptions {
 
 const DEFAULT_PATH: &str = "metadata.name";
 
-pub fn apply_all(file: &File, place: &Place, resources: &mut Resources) -> Result<()> {
-    let rules = Decoder { any_case: true, strict_text: true };
-    for (index, typed) in file.typed.replacements.iter().enumerate() {
-        let entry = file.entry("replacements", index);
-        if typed.path.is_none() {
-            Run { typed, entry }.apply(resources)?;
-            continue;
-        }
-        if typed.source.is_some() || typed.source_value.is_some() || !typed.targets.is_empty() {
-            return Err(Diagnostic::on(entry, "both `path` and a replacement given").into());
-        }
-        let named = field(entry, "path");
-        for document in place.load(named)?.documents {
-            let items: Vec<&Node> = match &document.value {
-                Value::Sequence(items) => items.iter().collect(),
-                _ => vec![&document],
-            };
-            for item in items {
-                let typed: ReplacementEntry = rules.decode(item)?;
-                Run { typed: &typed, entry: item }.apply(resources)?;
+/// All of `replacements`.
+pub struct Replacements {
+    pub entries: Vec<Node>,
+}
+
+impl Transform for Replacements {
+    fn apply(&self, work: &mut Work<'_>) -> Result<()> {
+        let rules = Decoder { any_case: true, strict_text: true };
+        for entry in &self.entries {
+            let typed: ReplacementEntry = rules.decode(entry)?;
+            if typed.path.is_none() {
+                Run { typed: &typed, entry }.apply(work)?;
+                continue;
+            }
+            if typed.source.is_some() || typed.source_value.is_some() || !typed.targets.is_empty() {
+                return Err(Diagnostic::on(entry, "both `path` and a replacement given").into());
+            }
+            for document in work.place.load(field(entry, "path"))?.documents {
+                let items: Vec<&Node> = match &document.value {
+                    Value::Sequence(items) => items.iter().collect(),
+                    _ => vec![&document],
+                };
+                for item in items {
+                    let typed: ReplacementEntry = rules.decode(item)?;
+                    Run { typed: &typed, entry: item }.apply(work)?;
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 struct Run<'a> {
@@ -88,12 +94,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn apply(&self, resources: &mut Resources) -> Result<()> {
+    fn apply(&self, work: &mut Work<'_>) -> Result<()> {
         if self.typed.targets.is_empty() {
             return Err(Diagnostic::on(self.entry, "replacement without `targets`").into());
         }
         let value = match (&self.typed.source, &self.typed.source_value) {
-            (Some(source), None) => self.source(source, resources)?,
+            (Some(source), None) => self.source(source, work.resources)?,
             (None, Some(_)) => field(self.entry, "sourceValue").clone(),
             (Some(_), Some(_)) => {
                 return Err(Diagnostic::on(self.entry, "both `source` and `sourceValue` given").into());
@@ -102,7 +108,7 @@ impl Run<'_> {
         };
         for (index, target) in self.typed.targets.iter().enumerate() {
             let at = field(self.entry, "targets").as_sequence().and_then(|items| items.get(index));
-            self.target(target, at.unwrap_or(self.entry), &value, resources)?;
+            self.target(target, at.unwrap_or(self.entry), &value, work)?;
         }
         Ok(())
     }
@@ -117,7 +123,7 @@ impl Run<'_> {
                 && fits(&source.name, &id.name)
                 && fits(&source.namespace, &id.namespace)
         };
-        let found: Vec<_> = resources.0.iter().filter(|resource| resource.ids().iter().any(wanted)).collect();
+        let found: Vec<_> = resources.iter().filter(|resource| resource.ids().any(wanted)).collect();
         let object = match found[..] {
             [one] => one,
             [] => {
@@ -157,11 +163,11 @@ impl Run<'_> {
         part_of(value, &source.options, at)
     }
 
-    fn target(&self, target: &Target, at: &Node, value: &Node, resources: &mut Resources) -> Result<()> {
-        let Some(select) = &target.select else {
+    fn target(&self, target: &Target, at: &Node, value: &Node, work: &mut Work<'_>) -> Result<()> {
+        let Some(selector) = &target.select else {
             return Err(Diagnostic::on(at, "target without `select`").into());
         };
-        let select = select.compile(field(at, "select"))?;
+        let select = selector.compile(field(at, "select"))?;
         let reject_at = |index| field(at, "reject").as_sequence().and_then(|items| items.get(index)).unwrap_or(at);
         let mut reject = Vec::new();
         for (index, selector) in target.reject.iter().enumerate() {
@@ -169,21 +175,28 @@ impl Run<'_> {
         }
         let default = [DEFAULT_PATH.to_owned()];
         let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
-        for resource in &mut resources.0 {
-            let ids = resource.ids();
+        let mut found = false;
+        for index in 0..work.resources.len() {
+            let resource = work.resources.get(index);
             let rejected = reject
                 .iter()
-                .any(|matcher| ids.iter().any(|id| matcher.matches_id(id)) && matcher.matches_metadata(resource));
-            let selected = ids.iter().any(|id| select.matches_id(id)) && select.matches_metadata(resource);
+                .any(|matcher| resource.ids().any(|id| matcher.matches_id(id)) && matcher.matches_metadata(resource));
+            let selected = resource.ids().any(|id| select.matches_id(id)) && select.matches_metadata(resource);
             if !selected || rejected {
                 continue;
             }
-            let before = resource.id();
-            for (index, path) in paths.iter().enumerate() {
-                let path_at = field(at, "fieldPaths").as_sequence().and_then(|items| items.get(index)).unwrap_or(at);
-                self.copy(&mut resource.node, path, path_at, target, value)?;
-            }
-            resource.remember(before);
+            found = true;
+            work.resources.edit(index, |resource| {
+                for (index, path) in paths.iter().enumerate() {
+                    let path_at = elements(at, "fieldPaths").get(index).unwrap_or(at);
+                    self.copy(&mut resource.node, path, path_at, target, value)?;
+                }
+                Ok::<_, crate::error::Error>(())
+            })?;
+        }
+        if !found {
+            let select_at = &field(at, "select").origin.at;
+            work.warn(unmatched(select_at, "the target of this replacement", &selector.wanted(), work));
         }
         Ok(())
     }
@@ -284,10 +297,4 @@ fn stamp(new: &mut Node, before: &Node, by: &Position, created: bool) {
     if let (false, Some(last)) = (created, new.origin.changes.last_mut()) {
         last.replaced = Some(before.origin.at.clone());
     }
-}
-
-fn field<'n>(entry: &'n Node, name: &str) -> &'n Node {
-    let mapping = entry.as_mapping();
-    let found = mapping.and_then(|m| m.entries.iter().find(|e| e.key.text.eq_ignore_ascii_case(name)));
-    found.map_or(entry, |entry| &entry.value)
 }

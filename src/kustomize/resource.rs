@@ -1,36 +1,101 @@
 //! Objects on their way through the overlays, and the set of them.
 //!
-//! Owns: [`Resource`], [`Resources`], turning documents into resources.
+//! Owns: [`Resource`], [`Resources`] with its index of identities (so that looking an object up costs the same
+//! however many there are), turning documents into resources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::identity::Id;
-use crate::document::{Diagnostic, Node, Resolved, Tag, Value, resolve, suggestion};
-use crate::error::Result;
+use super::identity::{Id, Key};
+use crate::document::{Diagnostic, Node, Position, Resolved, Tag, Value, resolve, suggestion};
+use crate::error::{Error, Result};
+
+/// What a generated object does where one of the same identity is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Behavior {
+    #[default]
+    Create,
+    Merge,
+    Replace,
+}
+
+/// Where an object or a change came from, as `buildMetadata` says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Provenance {
+    /// Of a file, relative to the folder that is built.
+    pub path: Option<String>,
+    /// The file that configures a generator or transformer, and its identity there.
+    pub configured: Option<(String, Id)>,
+}
 
 /// One object and who it has been.
 #[derive(Debug, Clone)]
 pub struct Resource {
     pub node: Node,
+    id: Id,
     /// Earlier identities, oldest first; patches may use any of them.
     pub earlier: Vec<Id>,
+    /// Innermost first.
+    pub prefixes: Vec<String>,
+    pub suffixes: Vec<String>,
+    pub behavior: Behavior,
+    pub needs_hash: bool,
+    /// The variables that take their value here.
+    pub variables: Vec<String>,
+    pub origin: Option<Provenance>,
+    pub transformations: Vec<Provenance>,
+    deleted: bool,
 }
 
 impl Resource {
-    pub fn id(&self) -> Id {
-        Id::of(&self.node)
+    pub fn new(node: Node) -> Self {
+        Resource {
+            id: Id::of(&node),
+            node,
+            earlier: Vec::new(),
+            prefixes: Vec::new(),
+            suffixes: Vec::new(),
+            behavior: Behavior::Create,
+            needs_hash: false,
+            variables: Vec::new(),
+            origin: None,
+            transformations: Vec::new(),
+            deleted: false,
+        }
+    }
+
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Who it was when it was read.
+    pub fn first_id(&self) -> &Id {
+        self.earlier.first().unwrap_or(&self.id)
     }
 
     /// The present identity first, then the earlier ones.
-    pub fn ids(&self) -> Vec<Id> {
-        std::iter::once(self.id()).chain(self.earlier.iter().rev().cloned()).collect()
+    pub fn ids(&self) -> impl Iterator<Item = &Id> {
+        std::iter::once(&self.id).chain(self.earlier.iter())
     }
 
-    /// Notes the identity before a change, if the change altered it.
-    pub fn remember(&mut self, before: Id) {
-        if before != self.id() && !self.earlier.contains(&before) {
-            self.earlier.push(before);
+    /// Notes the present identity as one to be known by later.
+    pub fn remember(&mut self) {
+        let mut id = self.id.clone();
+        id.namespace = id.effective_namespace().to_owned();
+        if !self.earlier.contains(&id) {
+            self.earlier.push(id);
         }
+    }
+
+    /// To be called after the node was changed.
+    pub fn refresh(&mut self) {
+        if !self.id.is_of(&self.node) {
+            self.id = Id::of(&self.node);
+        }
+    }
+
+    pub fn delete(&mut self) {
+        self.deleted = true;
     }
 
     /// Objects for local tools only, which builds leave out.
@@ -41,83 +106,202 @@ impl Resource {
 }
 
 /// Objects in order, no two the same.
-#[derive(Debug, Clone, Default)]
-pub struct Resources(pub Vec<Resource>);
+#[derive(Debug, Default)]
+pub struct Resources {
+    items: Vec<Resource>,
+    /// From the hash of an identity, present or earlier, to where it may be; built when first asked for.
+    index: Option<HashMap<u64, Vec<usize>>>,
+}
 
-type OwnedKey = (String, String, String, String, String);
+fn hash(key: Key<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
 
 impl Resources {
-    pub fn append(&mut self, more: Vec<Resource>) -> Result<()> {
-        let key = |resource: &Resource| -> OwnedKey {
-            let id = resource.id();
-            let (group, version, kind, name, namespace) = id.key();
-            (group.into(), version.into(), kind.into(), name.into(), namespace.into())
-        };
-        let mut seen: HashMap<OwnedKey, usize> = self.0.iter().enumerate().map(|(at, r)| (key(r), at)).collect();
-        for resource in more {
-            if let Some(&first) = seen.get(&key(&resource)) {
-                let first = &self.0[first].node;
-                let message = format!("{} is defined twice", resource.id());
-                let diagnostic = Diagnostic::on(&resource.node, message).note(&first.origin.at, "first defined here");
-                return Err(diagnostic.hint("give one another name, or make it a patch").into());
+    pub fn iter(&self) -> impl Iterator<Item = &Resource> {
+        self.items.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn get(&self, at: usize) -> &Resource {
+        &self.items[at]
+    }
+
+    pub fn into_items(self) -> Vec<Resource> {
+        self.items
+    }
+
+    /// Changes one object.
+    pub fn edit<R>(&mut self, at: usize, change: impl FnOnce(&mut Resource) -> R) -> R {
+        let resource = &mut self.items[at];
+        let (before, known) = (resource.id.clone(), resource.earlier.len());
+        let result = change(resource);
+        resource.refresh();
+        if let Some(index) = &mut self.index {
+            let resource = &self.items[at];
+            for id in resource.earlier.iter().skip(known).chain((resource.id != before).then_some(&resource.id)) {
+                index.entry(hash(id.key())).or_default().push(at);
             }
-            seen.insert(key(&resource), self.0.len());
-            self.0.push(resource);
+        }
+        result
+    }
+
+    /// Changes objects, one after the other.
+    pub fn edit_all(&mut self, mut change: impl FnMut(&mut Resource) -> Result<()>) -> Result<()> {
+        self.index = None;
+        for resource in &mut self.items {
+            change(resource)?;
+            resource.refresh();
         }
         Ok(())
     }
 
-    /// The one resource that is or was `id`.
-    pub fn find(&self, id: &Id) -> Vec<usize> {
-        let matching = |resource: &Resource| resource.ids().iter().any(|own| own.same(id));
-        self.0.iter().enumerate().filter(|(_, resource)| matching(resource)).map(|(at, _)| at).collect()
+    /// Drops what was deleted.
+    pub fn sweep(&mut self) {
+        if self.items.iter().any(|resource| resource.deleted) {
+            self.items.retain(|resource| !resource.deleted);
+            self.index = None;
+        }
+    }
+
+    fn candidates(&mut self, id: &Id) -> Vec<usize> {
+        let items = &self.items;
+        let index = self.index.get_or_insert_with(|| {
+            let mut index: HashMap<u64, Vec<usize>> = HashMap::with_capacity(items.len() * 2);
+            for (at, resource) in items.iter().enumerate() {
+                for id in resource.ids() {
+                    index.entry(hash(id.key())).or_default().push(at);
+                }
+            }
+            index
+        });
+        let mut found = index.get(&hash(id.key())).cloned().unwrap_or_default();
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|at| !items[*at].deleted);
+        found
+    }
+
+    /// The objects that are or were `id`.
+    pub fn find(&mut self, id: &Id) -> Vec<usize> {
+        let mut found = self.candidates(id);
+        found.retain(|at| self.items[*at].ids().any(|own| own.same(id)));
+        found
+    }
+
+    /// The objects that are `id` now.
+    pub fn find_current(&mut self, id: &Id) -> Vec<usize> {
+        let mut found = self.candidates(id);
+        found.retain(|at| self.items[*at].id.same(id));
+        found
+    }
+
+    pub fn push(&mut self, resource: Resource) -> Result<()> {
+        if let Some(first) = self.find_current(&resource.id).first() {
+            return Err(twice(&resource, &self.items[*first]));
+        }
+        let at = self.items.len();
+        if let Some(index) = &mut self.index {
+            for id in resource.ids() {
+                index.entry(hash(id.key())).or_default().push(at);
+            }
+        }
+        self.items.push(resource);
+        Ok(())
+    }
+
+    pub fn append(&mut self, more: impl IntoIterator<Item = Resource>) -> Result<()> {
+        more.into_iter().try_for_each(|resource| self.push(resource))
+    }
+
+    /// Puts another object in the place of one.
+    pub fn substitute(&mut self, at: usize, resource: Resource) {
+        self.items[at] = resource;
+        self.index = None;
+    }
+
+    /// Fails where two objects have become the same; `by` is the entry that made them so.
+    pub fn check_unique(&mut self, by: &Position) -> Result<()> {
+        let mut seen: HashMap<Key<'_>, usize> = HashMap::with_capacity(self.items.len());
+        for (at, resource) in self.items.iter().enumerate() {
+            if let Some(first) = seen.insert(resource.id.key(), at) {
+                let first = &self.items[first].node.origin.at;
+                return Err(Diagnostic::at(by, format!("this makes two objects the same: {}", resource.id))
+                    .note(first, "one of them")
+                    .note(&resource.node.origin.at, "the other")
+                    .into());
+            }
+        }
+        Ok(())
     }
 
     /// "did you mean ...?" for an identity that was not found.
     pub fn nearest(&self, id: &Id) -> Option<String> {
-        let mut names: Vec<String> = self.0.iter().map(|resource| resource.id().to_string()).collect();
+        let of_kind = |resource: &&Resource| resource.id.kind == id.kind;
+        let mut names: Vec<String> = self.items.iter().filter(of_kind).map(|r| r.id.to_string()).collect();
+        if names.is_empty() {
+            names = self.items.iter().map(|resource| resource.id.to_string()).collect();
+        }
         names.sort();
         names.dedup();
         let wanted = id.to_string();
-        let same_kind = names.iter().filter(|name| name.split(' ').next() == Some(&id.kind));
-        let mut shown: Vec<&str> = same_kind.map(String::as_str).take(8).collect();
-        if shown.is_empty() {
-            shown = names.iter().map(String::as_str).take(8).collect();
-        }
+        let near = crate::document::nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
+        let mut shown: Vec<&str> = names.iter().map(String::as_str).take(8).collect();
+        shown.extend(near.as_deref().filter(|near| !names[..names.len().min(8)].iter().any(|name| name == near)));
         suggestion(&wanted, "defined here", &shown)
     }
+}
+
+fn twice(resource: &Resource, first: &Resource) -> Error {
+    Diagnostic::on(&resource.node, format!("{} is defined twice", resource.id))
+        .note(&first.node.origin.at, "first defined here")
+        .hint("give one another name, or make it a patch")
+        .into()
 }
 
 /// Documents to resources: lists unpacked, names and kinds present, nothing that JSON cannot say.
 pub fn from_documents(documents: Vec<Node>) -> Result<Vec<Resource>> {
     let mut resources = Vec::new();
-    for node in documents {
-        unpack(node, &mut resources)?;
+    let mut queue: VecDeque<Node> = documents.into();
+    while let Some(mut node) = queue.pop_front() {
+        check_object(&node)?;
+        let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
+        if !kind.ends_with("List") || node.get("items").is_none() {
+            resources.push(Resource::new(node));
+            continue;
+        }
+        let items = node.as_mapping_mut().and_then(|mapping| mapping.remove("items"));
+        match items {
+            // What a list holds comes after everything beside it.
+            Some(Node { value: Value::Sequence(items), .. }) => queue.extend(items),
+            Some(items) if !items.is_null() => {
+                return Err(Diagnostic::on(&items, format!("expected a list, found {}", items.describe())).into());
+            }
+            _ => {}
+        }
     }
     Ok(resources)
 }
 
-fn unpack(mut node: Node, into: &mut Vec<Resource>) -> Result<()> {
+fn check_object(node: &Node) -> Result<()> {
     if node.as_mapping().is_none() {
-        return Err(Diagnostic::on(&node, format!("expected an object, found {}", node.describe())).into());
+        return Err(Diagnostic::on(node, format!("expected an object, found {}", node.describe())).into());
     }
-    let kind = node.get("kind").and_then(Node::text).unwrap_or_default().to_owned();
-    if kind.ends_with("List") && node.get("items").is_some_and(|items| items.as_sequence().is_some()) {
-        let items = node.as_mapping_mut().and_then(|mapping| mapping.remove("items"));
-        if let Some(Value::Sequence(items)) = items.map(|items| items.value) {
-            return items.into_iter().try_for_each(|item| unpack(item, into));
-        }
-    }
+    let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
     if kind.is_empty() {
-        return Err(Diagnostic::on(&node, "object without `kind`").into());
+        return Err(Diagnostic::on(node, "object without `kind`").into());
     }
-    if node.at(&["metadata", "name"]).and_then(Node::text).is_none_or(str::is_empty) {
-        let at = node.get("metadata").unwrap_or(&node);
+    let is_list = kind.ends_with("List") && node.get("items").is_some();
+    if !is_list && node.at(&["metadata", "name"]).and_then(Node::text).is_none_or(str::is_empty) {
+        let at = node.get("metadata").unwrap_or(node);
         return Err(Diagnostic::on(at, format!("object of kind {kind} without `metadata.name`")).into());
     }
-    check(&node, true)?;
-    into.push(Resource { node, earlier: Vec::new() });
-    Ok(())
+    check(node, true)
 }
 
 /// Annotations are text, whatever they look like, and empty ones are left out: kustomize reads and writes them as a

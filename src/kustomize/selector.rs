@@ -34,6 +34,12 @@ pub struct Matcher {
 }
 
 impl Selector {
+    /// What is looked for, as if the texts were no regular expressions; for suggestions.
+    pub fn wanted(&self) -> Id {
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Id { kind: text(&self.kind), name: text(&self.name), namespace: text(&self.namespace), ..Id::default() }
+    }
+
     /// `at` is the node of the selector, for errors.
     pub fn compile(&self, at: &Node) -> Result<Matcher> {
         let regex = |field: &str, text: &Option<String>| -> Result<Option<Regex>> {
@@ -72,12 +78,12 @@ fn fits(regex: &Option<Regex>, text: &str) -> bool {
 impl Matcher {
     /// Names and namespaces may be former ones, group, version and kind are the present ones.
     pub fn matches(&self, resource: &Resource) -> bool {
-        let ids = resource.ids();
-        fits(&self.group, &ids[0].group)
-            && fits(&self.version, &ids[0].version)
-            && fits(&self.kind, &ids[0].kind)
-            && ids.iter().any(|id| fits(&self.namespace, &id.namespace))
-            && ids.iter().any(|id| fits(&self.name, &id.name))
+        let id = resource.id();
+        fits(&self.group, &id.group)
+            && fits(&self.version, &id.version)
+            && fits(&self.kind, &id.kind)
+            && resource.ids().any(|id| fits(&self.namespace, &id.namespace))
+            && resource.ids().any(|id| fits(&self.name, &id.name))
             && self.matches_metadata(resource)
     }
 
