@@ -98,7 +98,7 @@ impl Position {
     }
 
     /// The byte range in the source as it was read.
-    pub(super) fn bytes(&self) -> (usize, usize) {
+    pub fn bytes(&self) -> (usize, usize) {
         (self.start as usize, self.end as usize)
     }
 

@@ -3,7 +3,10 @@
 //! Owns: [`FieldPath`]: parsing, looking up one value, visiting all values that match, with creation of what is
 //! missing.
 
-use crate::document::{Diagnostic, Entry, Key, Mapping, Node, Origin, Position, Value};
+use super::embedded::Embedded;
+use crate::document::{
+    Cause, ChangeKind, Diagnostic, Entry, Key, Mapping, Node, Origin, Position, Scalar, Style, Tag, Value,
+};
 use crate::error::Result;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl FieldPath {
         node: &mut Node,
         create: Create<'_>,
         asked: &Node,
-        visit: &mut impl FnMut(&mut Node) -> Result<()>,
+        visit: &mut dyn FnMut(&mut Node) -> Result<()>,
     ) -> Result<usize> {
         Walk { create, asked }.step(node, &self.0, visit)
     }
@@ -147,7 +150,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn step(&self, node: &mut Node, path: &[Part], visit: &mut impl FnMut(&mut Node) -> Result<()>) -> Result<usize> {
+    fn step(&self, node: &mut Node, path: &[Part], visit: &mut dyn FnMut(&mut Node) -> Result<()>) -> Result<usize> {
         let Some((part, rest)) = path.split_first() else {
             visit(node)?;
             return Ok(1);
@@ -185,8 +188,41 @@ impl Walk<'_> {
                 }
                 mapping.get_mut(key).map_or(Ok(0), |value| self.step(value, rest, visit))
             }
+            (_, Value::Scalar(_)) => match Embedded::of(node) {
+                Some(data) => self.inside(node, data, path, visit),
+                None => Err(self.misfit(part, node).into()),
+            },
             _ => Err(self.misfit(part, node).into()),
         }
+    }
+
+    /// The rest of the path leads into data that a text holds.
+    fn inside(
+        &self,
+        node: &mut Node,
+        mut data: Embedded,
+        path: &[Part],
+        visit: &mut dyn FnMut(&mut Node) -> Result<()>,
+    ) -> Result<usize> {
+        let source = data.root.origin.at.source().clone();
+        let mut root = data.root.clone();
+        let mut changed: Vec<(Node, Node)> = Vec::new();
+        let mut note = |slot: &mut Node| {
+            let before = slot.clone();
+            visit(slot)?;
+            changed.push((before, slot.clone()));
+            Ok(())
+        };
+        let count = self.step(&mut root, path, &mut note)?;
+        data.root = root;
+        changed.iter().for_each(|(before, after)| data.changed(before, after, &source));
+        if count > 0 {
+            let text = data.into_text();
+            let cause = Cause::new(ChangeKind::Replacement, &self.asked.origin.at);
+            node.value = Value::Scalar(Scalar { text, style: Style::DoubleQuoted, tag: Some(Tag::Str) });
+            node.origin.changes.push(cause.change(None));
+        }
+        Ok(count)
     }
 
     fn misfit(&self, part: &Part, node: &Node) -> Diagnostic {

@@ -5,8 +5,9 @@
 
 use sha2::{Digest, Sha256};
 
+use super::json::compact as json;
 use super::resource::Resources;
-use crate::document::{Cause, ChangeKind, Node, Resolved, Scalar, Style, Tag, Value, json_number, resolve};
+use crate::document::{Cause, ChangeKind, Node, Scalar, Style, Tag, Value};
 use crate::error::Result;
 
 /// Appends the hash to the name of everything generated that wants it.
@@ -74,62 +75,4 @@ pub fn of(object: &Node) -> String {
             other => other,
         })
         .collect()
-}
-
-/// Compact JSON, keys sorted by their bytes.
-fn json(node: &Node, out: &mut String) {
-    match &node.value {
-        Value::Mapping(mapping) => {
-            let mut entries: Vec<_> = mapping.entries.iter().collect();
-            entries.sort_by(|a, b| a.key.text.cmp(&b.key.text));
-            out.push('{');
-            for (at, entry) in entries.into_iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                quote(&entry.key.text, out);
-                out.push(':');
-                json(&entry.value, out);
-            }
-            out.push('}');
-        }
-        Value::Sequence(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                json(item, out);
-            }
-            out.push(']');
-        }
-        Value::Scalar(scalar) => match resolve(scalar) {
-            Resolved::Null => out.push_str("null"),
-            Resolved::Bool(value) => out.push_str(if value { "true" } else { "false" }),
-            Resolved::Int(value) => out.push_str(&value.to_string()),
-            Resolved::Float(value) => out.push_str(&json_number(value)),
-            Resolved::Timestamp(text) => quote(&text, out),
-            Resolved::Str(text) => quote(text, out),
-        },
-    }
-}
-
-/// A JSON string as Go writes it: `<`, `>`, `&` and the line separators of Unicode escaped.
-fn quote(text: &str, out: &mut String) {
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", character as u32)),
-            control if (control as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", control as u32)),
-            other => out.push(other),
-        }
-    }
-    out.push('"');
 }

@@ -13,6 +13,9 @@ use crate::document::{Cause, ChangeKind, Diagnostic, Node, Value};
 use crate::error::Result;
 use crate::interrupt;
 
+/// The specifications that concern a kind, each with the kind of what is named there.
+type Applicable<'a> = Vec<(Gvk, &'a FieldSpec)>;
+
 pub fn fix(resources: &mut Resources, table: &[NameReference]) -> Result<()> {
     let candidates: Vec<Candidate> = resources.iter().map(Candidate::of).collect();
     let mut names: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -30,8 +33,8 @@ pub fn fix(resources: &mut Resources, table: &[NameReference]) -> Result<()> {
     }
     let known = Known { all: &candidates, names, namespaces };
     // Which specifications concern a kind is worked out once.
-    let mut by_kind: HashMap<(String, String, String), Vec<(Gvk, &FieldSpec)>> = HashMap::new();
-    for at in 0..resources.len() {
+    let mut by_kind: HashMap<(String, String, String), Applicable<'_>> = HashMap::new();
+    for (at, own) in candidates.iter().enumerate() {
         interrupt::check()?;
         let first = resources.get(at).first_id().clone();
         let key = (first.group.clone(), first.version.clone(), first.kind.clone());
@@ -48,7 +51,7 @@ pub fn fix(resources: &mut Resources, table: &[NameReference]) -> Result<()> {
         if present.is_empty() {
             continue;
         }
-        let mut referrer = Referrer::of(resources.get(at), &candidates[at], &known);
+        let mut referrer = Referrer::of(resources.get(at), own, &known);
         resources.edit(at, |resource| {
             for (of, spec) in present {
                 referrer.role_ref = role_ref(&resource.node, &spec.path);
