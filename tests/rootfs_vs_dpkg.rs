@@ -1,27 +1,30 @@
 //! The root file system against apt and dpkg: the same packages, installed by mmdebstrap into a chroot, must give the
 //! same files, owners, modes, links, capabilities and dpkg database. What may differ is written down in
-//! `docs/decisions/0004-rootfs-differences.md` and in [`EXPECTED`].
+//! `docs/decisions/0004-rootfs-differences.md` and in [`EXPECTED`]. The initramfs against the distribution's mkinitramfs.
 //!
 //! Runs with `IMAGEBUILDER_ORACLE=1` as root where mmdebstrap and the Debian mirror can be reached (some minutes);
 //! otherwise it says that it is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use imagebuilder::api::params::distribution::{Empty, Repository};
 use imagebuilder::api::params::software::Layer;
+use imagebuilder::build::initramfs;
 use imagebuilder::build::rootfs::{self, Workshop};
 use imagebuilder::package::Environment;
 use imagebuilder::package::fetch::fetch_all;
 use imagebuilder::package::http::{Client, Patience, Proxies};
 use imagebuilder::package::lock::{self, LayerRequest, Lock, PackageRequest, Request};
 use imagebuilder::report::Reporter;
-use imagebuilder::sandbox::Namespaces;
+use imagebuilder::sandbox::{Job, Namespaces, Sandbox};
 use imagebuilder::tree::host::Folder;
 use imagebuilder::tree::store::Store;
-use imagebuilder::tree::{Digest, Entry, Kind, Tree, TreePath};
+use imagebuilder::tree::{Digest, Entry, Kind, Mtime, Tree, TreePath};
 
 /// Services, capabilities, users, alternatives, diversions, certificates, byte-compiled Python, setuid programs.
 const PACKAGES: &str = "systemd-sysv dbus udev iputils-ping e2fsprogs ca-certificates openssh-server sudo chrony \
@@ -78,6 +81,11 @@ fn is_expected(path: &TreePath) -> bool {
 }
 
 fn request() -> Request {
+    // More of them, for who wants to know about these.
+    request_of(PACKAGES, &std::env::var("IMAGEBUILDER_ORACLE_PACKAGES").unwrap_or_default())
+}
+
+fn request_of(packages: &str, more: &str) -> Request {
     let repository = |suite: &str| Repository {
         source: MIRROR.into(),
         suite: suite.into(),
@@ -85,9 +93,7 @@ fn request() -> Request {
         keyring: "debian-archive".into(),
         ..Repository::default()
     };
-    // More of them, for who wants to know about these.
-    let more = std::env::var("IMAGEBUILDER_ORACLE_PACKAGES").unwrap_or_default();
-    let packages = PACKAGES.split_whitespace().chain(more.split_whitespace());
+    let packages = packages.split_whitespace().chain(more.split_whitespace());
     let packages = packages.map(|name| PackageRequest { name: name.into(), version: None }).collect();
     Request {
         architecture: "amd64".into(),
@@ -217,6 +223,85 @@ fn helpers_of_scripts_change_nothing() {
         }
     }
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
+}
+
+/// With hooks of several packages (not that of mdadm, which writes the time into a file). No zstd, which mkinitramfs is
+/// configured for.
+const INITRAMFS_PACKAGES: &str =
+    "linux-image-amd64 initramfs-tools systemd-sysv udev e2fsprogs busybox lvm2 cryptsetup-initramfs";
+
+/// Our initramfs, whose hooks ask native code, holds what the distribution's own program puts in: paths, kinds, modes,
+/// owners, bytes.
+#[test]
+fn the_initramfs_holds_what_the_distributions_own_holds() {
+    if std::env::var_os("IMAGEBUILDER_ORACLE").is_none() || !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: set IMAGEBUILDER_ORACLE=1 to compare with mkinitramfs (needs root and the network)");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let environment = environment(scratch.path());
+    let lock = lock::resolve(&request_of(INITRAMFS_PACKAGES, ""), &environment).unwrap();
+    let tree = build(&lock, &environment, scratch.path(), false);
+    let mut folder = Folder::create(&scratch.path().join("target")).unwrap();
+    folder.show(&tree).unwrap();
+    let root = folder.path().to_path_buf();
+    let sandbox = Namespaces::new();
+    let run = |words: &[&str]| {
+        let finished = sandbox.run(&root, &Job::new(words.iter().copied()), &mut |_| {}).unwrap();
+        assert!(finished.success, "{words:?}: {}\n{}", finished.status, finished.tail);
+    };
+    let version = initramfs::kernel_versions(&tree).remove(0);
+    run(&["mkinitramfs", "-o", "/var/tmp/theirs.img", &version]);
+    let theirs = std::fs::read(root.join("var/tmp/theirs.img")).unwrap();
+
+    let store = Store::open(scratch.path()).unwrap();
+    let pack = store.writer(Digest::of(b"initramfs")).unwrap();
+    let epoch = Mtime { seconds: environment.now, nanoseconds: 0 };
+    let reporter = &environment.reporter;
+    let workshop = initramfs::Workshop { root: &root, sandbox: &sandbox, epoch, plain: false, reporter };
+    let overlay = initramfs::build(&tree, &workshop, &pack).unwrap();
+    let path = TreePath::new(format!("boot/initrd.img-{version}")).unwrap();
+    let ours = overlay.read_file(&path).unwrap().unwrap();
+
+    let mut gzip = Vec::new();
+    flate2::read::GzDecoder::new(theirs.as_slice()).read_to_end(&mut gzip).expect("theirs is gzip, there is no zstd");
+    let zstd = zstd::decode_all(ours.as_slice()).expect("ours is zstd all the same");
+    let [theirs, ours] = [("theirs", gzip), ("ours", zstd)].map(|(name, archive)| {
+        std::fs::write(root.join(format!("var/tmp/{name}.cpio")), archive).unwrap();
+        run(&[
+            "sh",
+            "-c",
+            &format!("mkdir /var/tmp/{name} && cd /var/tmp/{name} && cpio -idm --quiet <../{name}.cpio"),
+        ]);
+        contents(&root.join("var/tmp").join(name))
+    });
+    assert!(ours.keys().filter(|path| path.ends_with(".ko")).count() > 100 && ours.len() > 1000, "{}", ours.len());
+    let paths: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+    let differences: Vec<_> = paths.into_iter().filter(|path| ours.get(*path) != theirs.get(*path)).collect();
+    assert!(differences.is_empty(), "{} differences: {differences:?}", differences.len());
+}
+
+/// Everything below a folder: mode with kind, owner, and digest of bytes or target of a link.
+fn contents(folder: &Path) -> BTreeMap<String, (u32, u32, u32, String)> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(place) = todo.pop() {
+        for entry in std::fs::read_dir(&place).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            let what = if meta.is_dir() {
+                todo.push(path.clone());
+                String::new()
+            } else if meta.is_symlink() {
+                path.read_link().unwrap().display().to_string()
+            } else {
+                Digest::of(&std::fs::read(&path).unwrap()).to_hex()
+            };
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            found.insert(name, (meta.mode(), meta.uid(), meta.gid(), what));
+        }
+    }
+    found
 }
 
 /// Downloads lie in the folder, or where `IMAGEBUILDER_ORACLE_CACHE` says.

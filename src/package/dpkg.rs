@@ -43,6 +43,8 @@ impl<'a> Scripts<'a> {
     fn job(&self, root: &Root, argv: &[&str]) -> Result<Job> {
         let mut job = Job::new(argv.iter().copied());
         job.environment.push(("SOURCE_DATE_EPOCH".to_string(), self.epoch.to_string()));
+        // Byte code is what packages have compiled: not what happened to be imported, with times of this run in it.
+        job.environment.push(("PYTHONDONTWRITEBYTECODE".to_string(), "1".to_string()));
         let target = TreePath::literal("usr/sbin/update-initramfs");
         if root.stat(&target)?.is_some() {
             job.binds.push(Bind { source: self.nothing.clone(), target, read_only: true });

@@ -66,7 +66,8 @@ impl StepName {
     pub fn recipe(self) -> u32 {
         match self {
             // 2: what scripts write is as old as the layer's packages.
-            StepName::Rootfs(_) => 2,
+            // 3: scripts that run Python leave no byte code behind by importing.
+            StepName::Rootfs(_) => 3,
             // 2: zstd where it is asked for, though the image has no such program.
             StepName::Initramfs => 2,
             StepName::Osconfig => 1,

@@ -2,12 +2,14 @@
 //! `dpkg --configure`.
 //!
 //! Owns: [`Helpers`] and which programs they stand in for. Three ways, each with the same files as result: byte compiling
-//! is put off to workers that run the distribution's own program beside dpkg ([`workers`]); questions to the unit helper
+//! and a few long commands of scripts ([`scripts`]) are put off to workers that run the distribution's own program beside
+//! dpkg ([`workers`]); questions to the unit helper
 //! that have no effect are answered by its shell in place of starting Perl ([`systemd`]); host keys, which no image may
 //! hold (seal removes them), are not made. What is not known to be equal goes to the program itself, which lies under
 //! another name meanwhile. `--plain-scripts` does without all of it.
 
 mod python;
+mod scripts;
 mod systemd;
 mod workers;
 
@@ -76,6 +78,14 @@ impl<'scope> Helpers<'scope> {
             executable(&ours, text.as_bytes())?;
             job.binds.push(Bind { source: ours, target, read_only: true });
             puts_off |= text == PUT_OFF;
+            laid_over += 1;
+        }
+        for (number, (target, text)) in scripts::edit(root)?.into_iter().enumerate() {
+            let source = folder.path().join(format!("script-{number}"));
+            executable(&source, text.as_bytes())?;
+            job.binds.push(Bind { source, target, read_only: true });
+            executable(&folder.path().join(scripts::PROGRAM), scripts::LATER.as_bytes())?;
+            puts_off = true;
             laid_over += 1;
         }
         if laid_over > 0 {

@@ -3,7 +3,8 @@
 //! Owns: [`Workers`]. A worker is a job of its own in the sandbox, a shell that runs one command after the other. It is
 //! started with the first command that is put off, while dpkg's own job is there, so that the mount points of the target
 //! are made and taken away by that one alone. When dpkg has ended, what was mounted for it is gone; a worker stays in the
-//! folder of the pipes. Commands that are put off must not depend on each other.
+//! folder of the pipes. Commands that are put off must not depend on each other, with one exception: what compiles the
+//! library of Python ([`Lane`]).
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -12,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use super::python;
+use super::{python, scripts};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::package::root::Root;
@@ -37,9 +38,30 @@ struct Queue {
     changed: Condvar,
 }
 
+/// What may run beside what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Compiles modules of Python's own library: alone among all that run Python, in the order in which it was put off,
+    /// so that every compiler finds of the library what it would have found without being put off.
+    Library,
+    /// Runs Python.
+    Python,
+    /// Has nothing to do with any other.
+    Other,
+}
+
+#[derive(Debug)]
+struct Order {
+    lane: Lane,
+    line: String,
+}
+
 #[derive(Default)]
 struct State {
-    commands: VecDeque<String>,
+    commands: VecDeque<Order>,
+    /// How many of them are being run that run Python, the library among them.
+    pythons: usize,
+    libraries: usize,
     /// Workers that wait for a command or work on one.
     ready: usize,
     /// Workers that could not be started, or have ended.
@@ -58,13 +80,14 @@ impl Queue {
     }
 
     /// The next command; nothing when there will be none.
-    fn next(&self) -> Option<String> {
+    fn next(&self) -> Option<Order> {
         let mut state = self.state();
         loop {
-            if let Some(command) = state.commands.pop_front() {
-                return Some(command);
+            if let Some(order) = state.startable().and_then(|at| state.commands.remove(at)) {
+                state.count(order.lane, 1);
+                return Some(order);
             }
-            if state.closed || interrupt::check().is_err() {
+            if (state.closed && state.commands.is_empty()) || interrupt::check().is_err() {
                 return None;
             }
             state = self.wait(state);
@@ -74,6 +97,30 @@ impl Queue {
     /// Not for ever, so that an interrupt is noticed.
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.changed.wait_timeout(state, Duration::from_millis(200)).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl State {
+    /// The first command that may run beside those that run now.
+    fn startable(&self) -> Option<usize> {
+        let mut library_first = false;
+        self.commands.iter().position(|order| match order.lane {
+            Lane::Other => true,
+            Lane::Python => !library_first && self.libraries == 0,
+            Lane::Library => !std::mem::replace(&mut library_first, true) && self.pythons == 0,
+        })
+    }
+
+    fn count(&mut self, lane: Lane, by: isize) {
+        let add = |count: &mut usize| *count = count.saturating_add_signed(by);
+        match lane {
+            Lane::Other => {}
+            Lane::Python => add(&mut self.pythons),
+            Lane::Library => {
+                add(&mut self.pythons);
+                add(&mut self.libraries);
+            }
+        }
     }
 }
 
@@ -167,17 +214,40 @@ impl<'a> Crew<'a> {
     }
 
     /// What a worker's shell is told; nothing for what cannot be put off.
-    fn command(&self, fields: &[Vec<u8>]) -> Option<String> {
+    fn command(&self, fields: &[Vec<u8>]) -> Option<Order> {
         let words: Option<Vec<&str>> = fields.iter().map(|field| std::str::from_utf8(field).ok()).collect();
         let words = words?;
-        match self.compile(&words) {
+        if let ["later", list] = words.as_slice() {
+            return self.later(list);
+        }
+        let line = match self.compile(&words) {
             Ok(Some(command)) => Some(command),
             Ok(None) => line(&words),
             Err(error) => {
                 tracing::debug!("`{}` is left to the program itself: {error}", words.join(" "));
                 line(&words)
             }
-        }
+        };
+        Some(Order { lane: Lane::Python, line: line? })
+    }
+
+    /// A command of a script that was edited ([`super::scripts`]); its words are lines of a file in our folder.
+    fn later(&self, list: &str) -> Option<Order> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        let text = list.bytes().all(plain).then(|| std::fs::read_to_string(self.folder.join(list)).ok())??;
+        let words: Vec<&str> = text.lines().collect();
+        let lane = match words.as_slice() {
+            [_, "-E", "-S", ..] => Lane::Library,
+            ["depmod", _] if !scripts::modules_are_read(&Root::open(&self.root).ok()?).ok()? => Lane::Other,
+            ["systemd-hwdb", ..] => Lane::Other,
+            _ => return None,
+        };
+        // Its script does not mind if it fails.
+        let status = if words[0] == "systemd-hwdb" { " || true" } else { "" };
+        let line = format!(
+            "(set --; while IFS= read -r word; do set -- \"$@\" \"${{word}}\"; done <{list}; cd / && exec \"$@\"){status}"
+        );
+        Some(Order { lane, line })
     }
 
     /// Modules go to the compiler by way of a file: a package has any number of them.
@@ -216,17 +286,19 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
         );
         let mut job = self.job.clone();
         job.argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
-        let mut running: Option<String> = None;
+        let mut running: Option<Order> = None;
         let mut said = String::new();
         let mut failure = None;
         let finished = self.sandbox.run(&self.root, &job, &mut |line| {
             if line == READY {
                 self.queue.change(|state| state.ready += 1);
             } else if let Some(status) = line.strip_prefix(DONE) {
-                if status != "0" && failure.is_none() {
-                    let command = running.take().unwrap_or_default();
-                    failure =
-                        Some(Error::build(format!("`{command}` failed: exit code {status}\n{}", said.trim_end())));
+                if let Some(order) = running.take() {
+                    self.queue.change(|state| state.count(order.lane, -1));
+                    if status != "0" && failure.is_none() {
+                        let message = format!("`{}` failed: exit code {status}\n{}", order.line, said.trim_end());
+                        failure = Some(Error::build(message));
+                    }
                 }
             } else {
                 said.push_str(line);
@@ -235,7 +307,7 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
             }
             said.clear();
             let next = if failure.is_none() { self.queue.next() } else { None };
-            let order = next.as_deref().unwrap_or("exit 0");
+            let order = next.as_ref().map_or("exit 0", |next| next.line.as_str());
             if let Err(error) = writeln!(orders, "{order}") {
                 tracing::warn!("giving a worker its command: {error}");
             }
@@ -259,6 +331,27 @@ fn line(words: &[&str]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_library_is_compiled_alone_and_before_what_comes_after_it() {
+        use Lane::{Library, Other, Python};
+        let commands = [Python, Library, Other, Python, Library, Other];
+        let commands = commands.iter().map(|lane| Order { lane: *lane, line: String::new() }).collect();
+        let mut state = State { commands, ..State::default() };
+        let start = |state: &mut State| {
+            let lane = state.startable().and_then(|at| state.commands.remove(at)).map(|order| order.lane);
+            lane.inspect(|lane| state.count(*lane, 1))
+        };
+        assert_eq!(start(&mut state), Some(Python));
+        // The library waits for that one, and everything with Python behind it for the library.
+        assert_eq!([start(&mut state), start(&mut state), start(&mut state)], [Some(Other), Some(Other), None]);
+        state.count(Python, -1);
+        assert_eq!([start(&mut state), start(&mut state)], [Some(Library), None]);
+        state.count(Library, -1);
+        assert_eq!([start(&mut state), start(&mut state)], [Some(Python), None]);
+        state.count(Python, -1);
+        assert_eq!([start(&mut state), start(&mut state)], [Some(Library), None]);
+    }
 
     #[test]
     fn commands_are_lines_for_a_shell() {
