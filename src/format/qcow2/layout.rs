@@ -1,7 +1,5 @@
 //! Where in the image file things go: an allocator of host clusters with their reference counts; pure.
 
-use std::ops::Range;
-
 use super::format::{CLUSTER, REFCOUNTS_PER_BLOCK};
 
 /// Hands out places in order and counts the references to every cluster of the file.
@@ -11,14 +9,12 @@ pub struct Allocator {
     /// The next byte for compressed data, and the end of the cluster it lies in.
     packed: u64,
     packed_end: u64,
-    /// Clusters further on that are taken already.
-    reserved: Option<Range<u64>>,
 }
 
 impl Allocator {
     /// The first cluster is taken by the header.
     pub fn new() -> Allocator {
-        Allocator { refcounts: vec![1], packed: 0, packed_end: 0, reserved: None }
+        Allocator { refcounts: vec![1], packed: 0, packed_end: 0 }
     }
 
     /// The size of the file so far.
@@ -36,30 +32,8 @@ impl Allocator {
         self.packed_end = self.packed;
     }
 
-    /// Whole clusters at that place, which is not behind the end of anything.
-    pub fn reserve(&mut self, offset: u64, count: u64) {
-        let first = offset / CLUSTER;
-        self.reserved = Some(first..first + count);
-    }
-
-    /// Whether so many clusters more come to what is reserved.
-    fn meets_reserved(&self, count: u64) -> bool {
-        self.reserved.as_ref().is_some_and(|reserved| self.refcounts.len() as u64 + count > reserved.start)
-    }
-
-    /// Goes on behind what is reserved. What lies before it stays free.
-    fn jump(&mut self) {
-        if let Some(reserved) = self.reserved.take() {
-            self.refcounts.resize(reserved.start as usize, 0);
-            self.refcounts.resize(reserved.end as usize, 1);
-        }
-    }
-
     /// Whole clusters in a row, referenced once.
     pub fn clusters(&mut self, count: u64) -> u64 {
-        if self.meets_reserved(count) {
-            self.jump();
-        }
         let offset = self.end();
         self.refcounts.resize(self.refcounts.len() + count as usize, 1);
         offset
@@ -69,10 +43,7 @@ impl Allocator {
     /// into the one that follows. Plain clusters in between leave the rest of an open cluster usable.
     pub fn packed(&mut self, length: u64) -> u64 {
         let fits = self.packed + length <= self.packed_end;
-        if !fits && (self.packed_end != self.end() || self.meets_reserved(1)) {
-            if self.meets_reserved(1) {
-                self.jump();
-            }
+        if !fits && self.packed_end != self.end() {
             self.packed = self.end();
             self.packed_end = self.end();
         }
@@ -92,17 +63,12 @@ impl Allocator {
 
     /// Appends refcount blocks, which count themselves. Nothing can be allocated afterwards.
     pub fn finish(mut self) -> Refcounts {
-        let total = |count: u64| match &self.reserved {
-            Some(reserved) if !self.meets_reserved(count) => reserved.end,
-            Some(reserved) => reserved.end + count,
-            None => self.refcounts.len() as u64 + count,
-        };
+        let used = self.refcounts.len() as u64;
         let mut count = 0;
-        while total(count).div_ceil(REFCOUNTS_PER_BLOCK) > count {
-            count = total(count).div_ceil(REFCOUNTS_PER_BLOCK);
+        while (used + count).div_ceil(REFCOUNTS_PER_BLOCK) != count {
+            count = (used + count).div_ceil(REFCOUNTS_PER_BLOCK);
         }
         let offset = self.clusters(count);
-        self.jump();
         Refcounts { counts: self.refcounts, offset, count }
     }
 }
@@ -160,37 +126,6 @@ mod tests {
         assert_eq!(allocator.refcounts, [1, 2, 1, 2, 1]);
         allocator.close();
         assert_eq!((allocator.settled(), allocator.packed(9)), (5 * CLUSTER, 5 * CLUSTER));
-    }
-
-    #[test]
-    fn what_is_reserved_is_gone_around() {
-        let mut allocator = Allocator::new();
-        allocator.reserve(3 * CLUSTER, 2);
-        assert_eq!(allocator.clusters(1), CLUSTER);
-        assert_eq!(allocator.packed(60_000), 2 * CLUSTER);
-        // Would run over into what is reserved.
-        assert_eq!(allocator.packed(60_000), 5 * CLUSTER);
-        assert_eq!(allocator.refcounts, [1, 1, 1, 1, 1, 1]);
-        let mut allocator = Allocator::new();
-        allocator.reserve(3 * CLUSTER, 2);
-        assert_eq!(allocator.clusters(3), 5 * CLUSTER);
-        assert_eq!(allocator.refcounts, [1, 0, 0, 1, 1, 1, 1, 1]);
-        // The blocks before it, behind it, and the first of two that is needed because of what is reserved.
-        for (at, used, offset, count) in [
-            (3, 1, 1, 1),
-            (1, 1, 2, 1),
-            (3, 3, 4, 1),
-            (REFCOUNTS_PER_BLOCK - 1, 1, 1, 1),
-            (REFCOUNTS_PER_BLOCK, 1, 1, 2),
-        ] {
-            let mut allocator = Allocator::new();
-            allocator.clusters(used - 1);
-            allocator.reserve(at * CLUSTER, 1);
-            let refcounts = allocator.finish();
-            assert_eq!((refcounts.offset / CLUSTER, refcounts.count), (offset, count), "{at} {used}");
-            assert_eq!(refcounts.counts.len() as u64, (at + 1).max(offset + count));
-            assert_eq!(refcounts.counts.iter().map(|count| u64::from(*count)).sum::<u64>(), used + 1 + count);
-        }
     }
 
     #[test]

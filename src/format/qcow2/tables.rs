@@ -1,16 +1,13 @@
 //! The tables of an image that grows: where each cluster goes, and what points to it; pure.
 //!
-//! A file is, from front to back: the header, the steady clusters (`DiskImage::steady_first`), the other clusters, the L2
-//! tables, the refcount blocks; L1 table and refcount table lie among the latter, at a round place a little behind the
-//! steady clusters. So up to the end of those nothing depends on what comes behind, and the header, which has the place
-//! of the two tables, seldom depends on how many they are.
+//! A file is, from front to back: the header, the steady clusters (`DiskImage::steady_first`), the L1 table and the
+//! refcount table, the other clusters, the L2 tables, the refcount blocks. Up to the end of the steady clusters nothing
+//! depends on what comes behind, the header included, which has the places of the two tables.
 
 use std::collections::BTreeMap;
 
 use super::compress::Compression;
-use super::format::{
-    CLUSTER, CLUSTER_BITS, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry,
-};
+use super::format::{CLUSTER, Header, L2_COVERS, L2_ENTRIES, MAX_VIRTUAL_SIZE, SECTOR, compressed_entry, plain_entry};
 use super::layout::{Allocator, refcount_table_clusters};
 use crate::error::{Error, Result};
 
@@ -67,9 +64,8 @@ impl Tables {
         let l1_entries = self.size.div_ceil(L2_COVERS);
         let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
         let refcount_table_clusters = refcount_table_clusters(l1_entries, l1_clusters, self.size.div_ceil(CLUSTER));
-        let l1_offset = end.next_multiple_of(roundness(end));
-        let refcount_table_offset = l1_offset + l1_clusters * CLUSTER;
-        self.allocator.reserve(l1_offset, l1_clusters + refcount_table_clusters);
+        let l1_offset = self.allocator.clusters(l1_clusters);
+        let refcount_table_offset = self.allocator.clusters(refcount_table_clusters);
         let (compression, size) = (self.compression, self.size);
         let header =
             Header { compression, size, l1_entries, l1_offset, refcount_table_offset, refcount_table_clusters };
@@ -96,11 +92,6 @@ impl Tables {
         pieces.push(Piece { offset: 0, bytes: header.encode() });
         Ok(pieces)
     }
-}
-
-/// About a hundredth of the file, which is the most that may stay empty before the tables; whole clusters.
-fn roundness(end: u64) -> u64 {
-    1 << (end.ilog2().saturating_sub(7)).max(CLUSTER_BITS)
 }
 
 fn big_endian(entries: &[u64]) -> Vec<u8> {
