@@ -13,6 +13,8 @@ use crate::error::{Context, Error, Result};
 const MISSING: &str = "W: No zstd in ";
 /// RFC 1952: magic and method.
 const GZIP: [u8; 3] = [0x1F, 0x8B, 8];
+/// RFC 8878.
+pub(super) const ZSTD: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// cpio(5), "New ASCII Format", with and without checksums.
 const CPIO: [&[u8; 6]; 2] = [b"070701", b"070702"];
 const CPIO_HEADER: usize = 110;
@@ -44,12 +46,19 @@ impl Packer {
         Packer { threads: std::thread::available_parallelism().map_or(1, usize::from) as u32 }
     }
 
-    /// One archive, compressed.
-    pub(super) fn pack(self, archive: impl Read) -> Result<Vec<u8>> {
+    /// Compresses what is written.
+    pub(super) fn encoder(self) -> Result<zstd::Encoder<'static, Vec<u8>>> {
         let context = "compressing the initramfs";
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).context(context)?;
         encoder.include_checksum(true).context(context)?;
         encoder.multithread(self.threads.max(1)).context(context)?;
+        Ok(encoder)
+    }
+
+    /// One archive, compressed.
+    pub(super) fn pack(self, archive: impl Read) -> Result<Vec<u8>> {
+        let context = "compressing the initramfs";
+        let mut encoder = self.encoder()?;
         let mut archive = archive.take(LIMIT + 1);
         let mut chunk = Vec::with_capacity(CHUNK);
         let mut size = 0;
@@ -152,6 +161,9 @@ mod tests {
         let main = cpio(&[("init", b"#!/bin/sh\n"), ("noise", &noise())]);
         let packed = Packer { threads: 1 }.pack(main.as_slice()).unwrap();
         assert_eq!(zstd::decode_all(packed.as_slice()).unwrap(), main);
+        let mut encoder = Packer { threads: 2 }.encoder().unwrap();
+        main.chunks(1234).for_each(|chunk| encoder.write_all(chunk).unwrap());
+        assert_eq!(encoder.finish().unwrap(), packed);
         let early = cpio(&[("kernel/x86/microcode", b"12345")]);
         let (overlay, gzipped) = (b"\x1f\x8b\x08appended by a hook".as_slice(), gzip(&main));
         for threads in [2, 3, 7] {

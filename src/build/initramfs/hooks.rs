@@ -72,6 +72,22 @@ modinfo() {
 	command modinfo "$@"
 }
 
+cpio() {
+	local imagebuilder_answer
+	imagebuilder_answer=plain
+	case "${__TMPMAINCPIO:-}:$*" in
+	/*":--quiet --reproducible -o -H newc")
+		printf '%s\037' 4 archive "${DESTDIR}" "${__TMPMAINCPIO}" "${imagebuilder_missing:-none}" \
+			>/run/imagebuilder-hooks/ask &&
+			read -r imagebuilder_answer </run/imagebuilder-hooks/answer || imagebuilder_answer=plain
+		;;
+	esac
+	case "${imagebuilder_answer}" in
+	archived) cat >/dev/null ;;
+	*) command cpio "$@" ;;
+	esac
+}
+
 imagebuilder_compress() {
 	local imagebuilder_answer imagebuilder_archive
 	if [ "${imagebuilder_missing:-}" != zstd ]; then

@@ -9,6 +9,7 @@
 
 mod archive;
 mod copy;
+mod cpio;
 mod hooks;
 mod modinfo;
 mod service;

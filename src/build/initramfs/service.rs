@@ -4,11 +4,13 @@
 //! answer, so nothing is started and everything happens in the order of the script. A question that cannot be answered
 //! gets `plain`, and the distribution's own way is taken. Only files of the target are touched (`package::root`).
 
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use super::archive::Packer;
+use super::archive::{Packer, ZSTD};
 use super::copy::{Answer, Behaviour, copy_file};
+use super::cpio::Archive;
 use super::modinfo;
 use crate::error::{Context, Error, Result};
 use crate::package::root::Root;
@@ -81,6 +83,7 @@ fn answer(root: &Path, behaviour: Behaviour, fields: &[Vec<u8>]) -> Result<Optio
         }),
         [b"firmware", module] => firmware(&root, module),
         [b"compress", archive] => compress(&root, archive),
+        [b"archive", folder, archive, missing] => make_archive(&root, folder, archive, *missing == b"zstd"),
         _ => Err(Error::build("a question that is not understood")),
     }
 }
@@ -103,13 +106,34 @@ fn firmware(root: &Root, module: &[u8]) -> Result<Option<Vec<u8>>> {
     Ok(Some(text))
 }
 
-/// Compresses an archive in its place.
+/// Compresses an archive in its place, if it is not compressed already.
 fn compress(root: &Root, archive: &[u8]) -> Result<Option<Vec<u8>>> {
     let Some(path) = TreePath::new(archive) else { return Ok(None) };
-    let Some(file) = root.open_file(&path)? else { return Ok(None) };
-    let packed = Packer::new().pack(file)?;
-    root.write(&path, &packed, 0o600)?;
+    let Some(mut file) = root.open_file(&path)? else { return Ok(None) };
+    let mut magic = Vec::new();
+    (&mut file).take(ZSTD.len() as u64).read_to_end(&mut magic).context("reading the initramfs")?;
+    if magic != ZSTD {
+        let packed = Packer::new().pack(magic.as_slice().chain(file))?;
+        root.write(&path, &packed, 0o600)?;
+    }
     Ok(Some(b"compressed\n".to_vec()))
+}
+
+/// Makes the archive of a folder: compressed at once, if it is to be ours.
+fn make_archive(root: &Root, folder: &[u8], archive: &[u8], pack: bool) -> Result<Option<Vec<u8>>> {
+    let (Some(folder), Some(path)) = (TreePath::new(folder), TreePath::new(archive)) else { return Ok(None) };
+    let Some(contents) = Archive::of(root, &folder)? else { return Ok(None) };
+    if pack {
+        let mut encoder = Packer::new().encoder()?;
+        contents.write(&mut encoder)?;
+        root.write(&path, &encoder.finish().context("compressing the initramfs")?, 0o600)?;
+    } else {
+        let parent = root.parent(&path)?;
+        let mut file = BufWriter::with_capacity(1 << 20, root.create(&parent, &path, 0o600)?);
+        contents.write(&mut file)?;
+        file.flush().context("writing the initramfs")?;
+    }
+    Ok(Some(b"archived\n".to_vec()))
 }
 
 #[cfg(test)]
