@@ -1,28 +1,35 @@
 //! `ImageConfiguration`: the executor, and the only place that says what to produce.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ObjectMeta;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ImageConfiguration {
+    /// `airshipit.org/v1alpha1`.
     pub api_version: String,
+    /// `ImageConfiguration`.
     pub kind: String,
+    /// What every object has: its name and labels.
     pub metadata: ObjectMeta,
+    /// What to produce, and where.
     #[serde(default)]
     pub spec: ImageConfigurationSpec,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ImageConfigurationSpec {
+    /// The file or files to produce.
     pub image: Image,
     pub container: Container,
+    /// Settings of one type of image each.
     pub params: BuilderParams,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Image {
     /// One type or a list of types.
@@ -35,8 +42,9 @@ pub struct Image {
 
 /// An output format. `root` is upstream's root file system, of which we make the archive that `tar` is too. `iso` has
 /// an issue of its own; asking for it today is an error that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("x-aliases" = ["qcow2"]))]
 pub enum ImageType {
     #[serde(alias = "qcow2")]
     Qcow,
@@ -102,7 +110,7 @@ impl ImageType {
 }
 
 /// `x` or `[x, y]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     One(T),
@@ -125,34 +133,41 @@ impl<T> OneOrMany<T> {
 }
 
 /// Where the builder runs. Engine `docker` has an issue of its own.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Container {
+    /// `docker`, as in upstream documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_runtime: Option<String>,
+    /// The container image of the builder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// `host:container`; the host half is where the output goes unless a flag says otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
+    /// Accepted as upstream has it; no privileges are needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BuilderParams {
+    /// Of type `iso`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isobuilder: Option<Builder>,
+    /// Of type `qcow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qcowbuilder: Option<Builder>,
+    /// Of type `vhd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vhdbuilder: Option<VhdBuilder>,
+    /// Of type `tar`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tarbuilder: Option<TarBuilder>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct VhdBuilder {
     /// `dynamic` (default) or `fixed`.
@@ -160,7 +175,7 @@ pub struct VhdBuilder {
 }
 
 /// In the words of `qemu-img create -f vpc -o subformat=`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VhdSubformat {
     /// Holds only blocks with data: small to carry about, and what Hyper-V, XenServer and VirtualBox take.
@@ -170,7 +185,7 @@ pub enum VhdSubformat {
     Fixed,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TarBuilder {
     /// `none`, `gzip` or `zstd`; without it the file name says (`.tar`, `.tar.gz`, `.tar.zst`).
@@ -178,7 +193,7 @@ pub struct TarBuilder {
     pub compression: Option<TarCompression>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TarCompression {
     None,
@@ -205,15 +220,19 @@ impl TarCompression {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Builder {
+    /// File name of the cloud-init user data beside the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_data_file_name: Option<String>,
+    /// File name of the cloud-init network configuration beside the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_config_file_name: Option<String>,
+    /// File name of the output metadata beside the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_metadata_file_name: Option<String>,
+    /// `build-root`, `build-iso` or `build-qcow`: a synonym of `spec.image.type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// qcow only: compress the clusters (default true, upstream's `qcow_compress`).
@@ -224,7 +243,7 @@ pub struct Builder {
     pub compression: Option<QcowCompression>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QcowCompression {
     #[default]

@@ -13,6 +13,7 @@ pub mod params;
 pub mod phase;
 pub mod release;
 pub mod scalar;
+pub mod schema;
 
 pub use airship_image::AirshipImage;
 pub use image_configuration::ImageConfiguration;

@@ -12,6 +12,7 @@ mod diff;
 mod doctor;
 mod documents;
 mod epoch;
+mod explain;
 pub mod failure;
 mod host;
 mod inspect;
@@ -103,6 +104,7 @@ pub enum Verb {
     Diff(diff::Args),
     Rebuild(rebuild::Args),
     Verify(verify::Args),
+    Explain(explain::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
@@ -185,6 +187,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Diff(args) => diff::run(args),
         Verb::Rebuild(args) => rebuild::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
+        Verb::Explain(args) => explain::run(args),
         Verb::Cache(args) => cache::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),

@@ -1,9 +1,10 @@
 //! [`Node`]s to typed values through serde, with the exact place of whatever does not fit.
 //!
-//! Owns: [`decode`], [`Decoder`]. A field that wants text gets the raw text of any scalar, so `0644`, `no` and
+//! Owns: [`decode`], [`Decoder`], [`Misfit`]. A field that wants text gets the raw text of any scalar, so `0644`, `no` and
 //! `1.10` arrive as written; fields that want numbers or booleans get what the text means. A null field of a struct
 //! counts as absent, as in the Kubernetes API.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, Visitor};
@@ -29,11 +30,79 @@ pub struct Decoder {
 
 impl Decoder {
     pub fn decode<'de, T: Deserialize<'de>>(self, node: &'de Node) -> Result<T> {
-        T::deserialize(Reader { node, rules: self }).map_err(|failure| {
-            let origin = failure.at.as_deref().unwrap_or(&node.origin);
-            let diagnostic = Diagnostic::at(&origin.at, failure.message).label(failure.label).history(origin);
-            failure.hints.into_iter().fold(diagnostic, Diagnostic::hint).into()
-        })
+        T::deserialize(Reader { node, rules: self }).map_err(|failure| failure.diagnostic(node).into())
+    }
+
+    /// Everything that does not fit, not only the first: what was found is taken out, and the rest read again. Fields
+    /// that are missing only because they were taken out are not told.
+    pub fn misfits<T: serde::de::DeserializeOwned>(self, node: &Node) -> Vec<Misfit> {
+        let mut rest = node.clone();
+        let mut found = Vec::new();
+        let mut taken: BTreeSet<Vec<String>> = BTreeSet::new();
+        while found.len() < MISFITS {
+            let Err(failure) = T::deserialize(Reader { node: &rest, rules: self }) else { break };
+            let path: Vec<String> = failure.path.iter().rev().cloned().collect();
+            let diagnostic = failure.diagnostic(&rest);
+            let follows = failure.missing.is_some_and(|field| {
+                let mut missing = path.clone();
+                missing.push(field.to_owned());
+                taken.contains(&missing)
+            });
+            if !follows {
+                found.push(Misfit { path: path.clone(), diagnostic });
+            }
+            if !take(&mut rest, &path) {
+                break;
+            }
+            match path.split_last() {
+                // Entries of a list move up: what is known of those taken out says nothing of the next one.
+                Some((_, list)) if at_path(&rest, list).and_then(Node::as_sequence).is_some() => {
+                    taken.retain(|other| !other.starts_with(list));
+                }
+                _ => drop(taken.insert(path)),
+            }
+        }
+        found
+    }
+}
+
+/// How many errors of one document are worth telling.
+const MISFITS: usize = 100;
+
+/// A value that does not fit.
+#[derive(Debug, Clone)]
+pub struct Misfit {
+    /// Keys and indices from the document down. An index counts what is left when those before it were taken out.
+    pub path: Vec<String>,
+    pub diagnostic: Diagnostic,
+}
+
+fn at_path<'a>(node: &'a Node, path: &[String]) -> Option<&'a Node> {
+    path.iter().try_fold(node, |node, part| match &node.value {
+        Value::Mapping(mapping) => mapping.get(part),
+        Value::Sequence(items) => items.get(part.parse::<usize>().ok()?),
+        Value::Scalar(_) => None,
+    })
+}
+
+/// Removes the value at a path; the document itself stays.
+fn take(node: &mut Node, path: &[String]) -> bool {
+    let Some((last, above)) = path.split_last() else { return false };
+    let above = above.iter().try_fold(node, |node, part| match &mut node.value {
+        Value::Mapping(mapping) => mapping.get_mut(part),
+        Value::Sequence(items) => items.get_mut(part.parse::<usize>().ok()?),
+        Value::Scalar(_) => None,
+    });
+    match above.map(|above| &mut above.value) {
+        Some(Value::Mapping(mapping)) => mapping.remove(last).is_some(),
+        Some(Value::Sequence(items)) => match last.parse::<usize>() {
+            Ok(index) if index < items.len() => {
+                items.remove(index);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 
@@ -44,11 +113,26 @@ pub(super) struct Failure {
     label: String,
     hints: Vec<String>,
     at: Option<Box<Origin>>,
+    /// Keys and indices down to it, innermost first.
+    path: Vec<String>,
+    missing: Option<&'static str>,
 }
 
 impl Failure {
     fn new(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), label: String::new(), hints: Vec::new(), at: None }
+        let (label, hints, path) = (String::new(), Vec::new(), Vec::new());
+        Failure { message: message.into(), label, hints, at: None, path, missing: None }
+    }
+
+    fn below(mut self, part: impl Into<String>) -> Self {
+        self.path.push(part.into());
+        self
+    }
+
+    fn diagnostic(&self, node: &Node) -> Diagnostic {
+        let origin = self.at.as_deref().unwrap_or(&node.origin);
+        let diagnostic = Diagnostic::at(&origin.at, self.message.clone()).label(self.label.clone()).history(origin);
+        self.hints.iter().fold(diagnostic, Diagnostic::hint)
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -107,7 +191,8 @@ impl de::Error for Failure {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Failure::new(format!("missing field `{field}`")).label(format!("`{field}` is missing here"))
+        let failure = Failure::new(format!("missing field `{field}`")).label(format!("`{field}` is missing here"));
+        Failure { missing: Some(field), ..failure }
     }
 
     fn duplicate_field(field: &'static str) -> Self {
@@ -205,7 +290,7 @@ impl<'de> Reader<'de> {
 
     fn sequence<V: Visitor<'de>>(self, visitor: V) -> Answer<V::Value> {
         match &self.node.value {
-            Value::Sequence(items) => self.place(visitor.visit_seq(Items { items: items.iter(), reader: self })),
+            Value::Sequence(items) => self.place(visitor.visit_seq(Items { items: items.iter(), count: items.len(), reader: self })),
             _ => Err(self.wrong(&visitor)),
         }
     }
@@ -213,7 +298,7 @@ impl<'de> Reader<'de> {
     fn fields<V: Visitor<'de>>(self, known: Option<&'static [&'static str]>, visitor: V) -> Answer<V::Value> {
         match &self.node.value {
             Value::Mapping(mapping) => {
-                let entries = Entries { entries: mapping.entries.iter(), value: None, known, reader: self };
+                let entries = Entries { entries: mapping.entries.iter(), entry: None, known, reader: self };
                 self.place(visitor.visit_map(entries))
             }
             _ => Err(self.wrong(&visitor)),
@@ -340,6 +425,7 @@ impl<'de> de::Deserializer<'de> for Reader<'de> {
 
 struct Items<'de> {
     items: std::slice::Iter<'de, Node>,
+    count: usize,
     reader: Reader<'de>,
 }
 
@@ -348,8 +434,10 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Answer<Option<T::Value>> {
         let Some(node) = self.items.next() else { return Ok(None) };
+        let index = self.count - self.items.len() - 1;
         let reader = self.reader.below(node);
-        reader.place(seed.deserialize(reader)).map(Some)
+        let answer = reader.place(seed.deserialize(reader));
+        answer.map(Some).map_err(|failure| failure.below(index.to_string()))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -359,7 +447,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 
 struct Entries<'de> {
     entries: std::slice::Iter<'de, Entry>,
-    value: Option<&'de Node>,
+    entry: Option<&'de Entry>,
     /// The fields of the struct that is being read; `None` for maps.
     known: Option<&'static [&'static str]>,
     reader: Reader<'de>,
@@ -370,7 +458,8 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Answer<Option<K::Value>> {
         loop {
-            let Some(Entry { key, value }) = self.entries.next() else { return Ok(None) };
+            let Some(entry) = self.entries.next() else { return Ok(None) };
+            let Entry { key, value } = entry;
             let mut name = key.text.as_str();
             if let Some(known) = self.known {
                 if self.reader.rules.any_case {
@@ -381,17 +470,18 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
                     continue;
                 }
             }
-            self.value = Some(value);
+            self.entry = Some(entry);
             let origin = || Origin { at: key.at.clone(), changes: value.origin.changes.clone() };
             let key = de::value::BorrowedStrDeserializer::new(name);
-            return seed.deserialize(key).map(Some).map_err(|failure: Failure| failure.at(&origin()));
+            let answer = seed.deserialize(key).map(Some);
+            return answer.map_err(|failure: Failure| failure.at(&origin()).below(&entry.key.text));
         }
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Answer<V::Value> {
-        let node = self.value.take().ok_or_else(|| Failure::new("value asked for before its key"))?;
-        let reader = self.reader.below(node);
-        reader.place(seed.deserialize(reader))
+        let entry = self.entry.take().ok_or_else(|| Failure::new("value asked for before its key"))?;
+        let reader = self.reader.below(&entry.value);
+        reader.place(seed.deserialize(reader)).map_err(|failure| failure.below(&entry.key.text))
     }
 
     fn size_hint(&self) -> Option<usize> {

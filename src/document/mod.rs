@@ -15,7 +15,7 @@ mod origins;
 mod scalar;
 mod source;
 
-pub use de::{Decoder, decode};
+pub use de::{Decoder, Misfit, decode};
 pub use diagnostic::{Diagnostic, nearest, suggestion};
 pub use emit::{document, to_yaml};
 pub use json::{from_json, to_json};

@@ -1,10 +1,11 @@
 //! `files`: files, folders and links, by absolute path (upstream `files`, `directories`, `file_permissions`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::scalar::Mode;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FileEntry {
     pub state: FileState,
@@ -28,7 +29,7 @@ pub struct FileEntry {
     pub group: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileState {
     /// A file; without `file_content` it must exist and only its owner and mode are set.

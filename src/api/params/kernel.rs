@@ -2,23 +2,27 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::scalar::Scalar;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Kernel {
     /// `/etc/sysctl.d/99-imagebuilder.conf`, one line a key.
     pub sysctl: BTreeMap<String, Scalar>,
+    /// By module name.
     pub modules: BTreeMap<String, Module>,
     /// In order; duplicates are kept (two `console=`, pairs of `hugepagesz=`/`hugepages=`).
     pub command_line: Vec<Argument>,
+    /// The boot menu.
     pub grub: Grub,
+    /// The initial RAM file system.
     pub initramfs: Initramfs,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Module {
     /// Load at boot (`/etc/modules-load.d/99-<name>.conf`). Default: yes, unless blacklisted.
@@ -31,22 +35,24 @@ pub struct Module {
 }
 
 /// `name=value`, or `name` alone when there is no value.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Argument {
+    /// The word before `=`.
     pub name: String,
+    /// The word behind `=`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Scalar>,
 }
 
 /// Upstream's `grub` variables.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grub {
     /// Seconds the menu is shown.
     #[serde(rename = "GRUB_TIMEOUT")]
     pub timeout: u32,
-    /// Arguments of GRUB's `serial` command. `null` turns the serial console of the menu off.
+    /// Arguments of GRUB's `serial` command. `{}` turns the serial console of the menu off.
     #[serde(rename = "GRUB_SERIAL_COMMAND")]
     pub serial_command: BTreeMap<String, Scalar>,
 }
@@ -59,7 +65,7 @@ impl Default for Grub {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Initramfs {
     /// `MODULES=` of initramfs.conf(5).
@@ -69,7 +75,7 @@ pub struct Initramfs {
     pub compress: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InitramfsModules {
     #[default]

@@ -18,6 +18,7 @@ pub mod users;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cloud_init::CloudInit;
@@ -33,14 +34,20 @@ pub use storage::Storage;
 pub use systemd::Unit;
 pub use users::User;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Params {
+    /// Which distribution and release, from which repositories.
     pub distribution: Distribution,
+    /// Packages.
     pub software: Software,
+    /// Kernel settings, modules, command line, boot menu, initramfs.
     pub kernel: Kernel,
+    /// Firmware and microcode.
     pub drivers: Drivers,
+    /// Names and the renderer.
     pub networking: Networking,
+    /// The disk and its partitions.
     pub storage: Storage,
     /// By login name.
     pub users: BTreeMap<String, User>,
@@ -50,6 +57,8 @@ pub struct Params {
     pub systemd: BTreeMap<String, Unit>,
     /// By any name; becomes `/etc/security/limits.d/99-<name>.conf`.
     pub limits: BTreeMap<String, Limit>,
+    /// What makes the node ready to join a cluster.
     pub kubernetes: Kubernetes,
+    /// cloud-init: data sources and configuration baked into the image.
     pub cloud_init: CloudInit,
 }

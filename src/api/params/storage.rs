@@ -1,15 +1,17 @@
 //! `storage`: the disk and its partitions, in upstream's words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::scalar::{AutoSize, Headroom, Size};
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Storage {
     /// Virtual size of the disk (upstream's word, for every type of image), or `auto`: the partitions decide, and the
     /// one that would end at `100%` is sized by its content.
     #[serde(rename = "qcow_capacity", alias = "diskSize")]
+    #[schemars(extend("x-alias" = "diskSize"))]
     pub qcow_capacity: AutoSize,
     /// Numbered in list order. Empty means upstream's default layout.
     pub partitions: Vec<Partition>,
@@ -32,7 +34,7 @@ impl Default for Storage {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
     /// Mount point, or `none` for a partition without file system.
@@ -56,21 +58,23 @@ pub struct Partition {
     /// Upstream's explicit mount order; by path depth when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount_order: Option<u32>,
+    /// What it is formatted with; absent for a partition without file system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filesystem: Option<Filesystem>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Filesystem {
     /// `ext4` or `vfat`.
     #[serde(rename = "type")]
     pub kind: FilesystemType,
+    /// Its line in `/etc/fstab`.
     #[serde(default)]
     pub fstab: Fstab,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FilesystemType {
     Ext4,
@@ -78,13 +82,16 @@ pub enum FilesystemType {
 }
 
 /// Fields four to six of fstab(5).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fstab {
+    /// Mount options, field four.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<String>,
+    /// Field five.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dump: Option<u8>,
+    /// Order of checks at boot, field six.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fsck: Option<u8>,
 }

@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::Empty;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct User {
+    /// The next free one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// Absolute path of the login shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<String>,
+    /// Absolute path; below `/home` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub home: Option<String>,
+    /// The name of the person (the GECOS field).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
     /// A crypt(5) hash (`$6$...`, `$y$...`). Clear text is refused. None: no password login.
