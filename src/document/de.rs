@@ -290,7 +290,9 @@ impl<'de> Reader<'de> {
 
     fn sequence<V: Visitor<'de>>(self, visitor: V) -> Answer<V::Value> {
         match &self.node.value {
-            Value::Sequence(items) => self.place(visitor.visit_seq(Items { items: items.iter(), count: items.len(), reader: self })),
+            Value::Sequence(items) => {
+                self.place(visitor.visit_seq(Items { items: items.iter(), count: items.len(), reader: self }))
+            }
             _ => Err(self.wrong(&visitor)),
         }
     }

@@ -58,7 +58,9 @@ fn structural(fields: &mut Map<String, Value>) {
         fields.remove("type");
         fields.insert("x-kubernetes-int-or-string".into(), true.into());
     }
-    if fields.remove("anyOf").is_some() || !(fields.contains_key("type") || fields.contains_key("x-kubernetes-int-or-string")) {
+    if fields.remove("anyOf").is_some()
+        || !(fields.contains_key("type") || fields.contains_key("x-kubernetes-int-or-string"))
+    {
         fields.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
     }
     nullable(fields);

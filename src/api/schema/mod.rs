@@ -8,9 +8,9 @@
 mod crd;
 pub mod explain;
 mod scalars;
-mod tidy;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
@@ -62,7 +62,8 @@ impl Kind {
     /// The schema with our own words (`x-format`, `x-alias`), from which the published ones are made: every reference
     /// resolved, `null` nowhere, text of type `string`.
     fn plain(&self) -> Value {
-        let mut generator = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
+        let mut generator =
+            SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator();
         let mut schema = (self.schema)(&mut generator).to_value();
         tidy::tidy(&mut schema);
         for (field, value) in [("apiVersion", API_VERSION), ("kind", self.name)] {

@@ -44,8 +44,21 @@ fn structural(schema: &Value, path: &str) {
     assert_eq!(typed, 1, "{path}: {schema}");
     for word in object.keys() {
         let known = [
-            "type", "description", "properties", "items", "additionalProperties", "required", "enum", "default", "pattern", "minimum",
-            "maximum", "nullable", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields", "format",
+            "type",
+            "description",
+            "properties",
+            "items",
+            "additionalProperties",
+            "required",
+            "enum",
+            "default",
+            "pattern",
+            "minimum",
+            "maximum",
+            "nullable",
+            "x-kubernetes-int-or-string",
+            "x-kubernetes-preserve-unknown-fields",
+            "format",
         ];
         assert!(known.contains(&word.as_str()), "{path}: `{word}`");
     }
@@ -78,7 +91,7 @@ fn second_names_and_nulls_are_in_the_schema() {
     let schema = KINDS.iter().find(|kind| kind.name == "NodeProfile").unwrap().json_schema();
     let storage = &schema["properties"]["spec"]["properties"]["storage"];
     assert!(storage["properties"]["diskSize"].is_object(), "{storage}");
-    assert_eq!(storage["not"], json!({"anyOf": [{"required": ["qcow_capacity", "diskSize"]}]}));
+    assert_eq!(storage["not"], json!({"anyOf": [{"type": "object", "required": ["qcow_capacity", "diskSize"]}]}));
     assert!(storage["properties"]["partitions"]["type"].as_array().unwrap().contains(&json!("null")));
     assert_eq!(schema["required"], json!(["apiVersion", "kind", "metadata"]));
     assert_eq!(schema["additionalProperties"], json!(false));
@@ -140,7 +153,8 @@ fn explaining_a_field() {
     let tree = find("NodeProfile.spec.storage").unwrap().text(true);
     assert!(tree.contains("\n  partitions <list of object>\n    mount <string> -required-\n"), "{tree}");
     let json = find("NodeProfile.spec.storage").unwrap().json(false);
-    let fields: Vec<&str> = json["fields"].as_array().unwrap().iter().filter_map(|field| field["name"].as_str()).collect();
+    let fields: Vec<&str> =
+        json["fields"].as_array().unwrap().iter().filter_map(|field| field["name"].as_str()).collect();
     assert_eq!(fields, ["qcow_capacity", "partitions", "growRoot", "headroom"]);
 }
 

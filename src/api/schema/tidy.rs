@@ -33,7 +33,9 @@ pub(super) fn tidy(schema: &mut Value) {
         without_null(fields);
         enumeration(fields);
         bounds(fields);
-        if let (Some(Value::Array(more)), Some(Value::Array(values))) = (fields.remove("x-aliases"), fields.get_mut("enum")) {
+        if let (Some(Value::Array(more)), Some(Value::Array(values))) =
+            (fields.remove("x-aliases"), fields.get_mut("enum"))
+        {
             values.extend(more);
         }
         if let Some(Value::String(text)) = fields.get_mut("description") {
@@ -175,7 +177,8 @@ fn aliases(fields: &mut Map<String, Value>) {
             if let Some(Value::String(alias)) = alias {
                 let mut copy = property.clone();
                 copy["description"] = format!("Another name of `{name}`.").into();
-                refused.push(json!({"required": [name, alias]}));
+                // `required` alone says nothing of what is no object, `null` for one.
+                refused.push(json!({"type": "object", "required": [name, alias]}));
                 copies.push((alias, copy));
             }
         }
