@@ -74,6 +74,10 @@ test-trees: setup_test setup ## A hundred large random trees through every write
 test-repeat: setup_test build ## Build the same image under every condition and compare all bytes, as root (half an hour)
 	IMAGEBUILDER_REPEAT=all IMAGEBUILDER_REPEAT_PROGRAM="$(IMAGEBUILDER)" $(CARGO) test --locked --test repeat -- --nocapture
 
+.PHONY: conformance
+conformance: ## Run the cases in CASES=folder through the overlay engine and print passes by feature
+	CONFORMANCE_CASES="$(abspath $(CASES))" $(CARGO) test --locked --test conformance -- --nocapture
+
 bench-peers: ## Build the same image with mmdebstrap, vmdb2, debos, mkosi and with ours, in turns, as root (hours; SUBSET=ci: minutes)
 	@benches/peers/setup $(if $(SUBSET),--subset $(SUBSET)) $(TOOLS)
 	@$(MAKE) build

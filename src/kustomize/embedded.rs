@@ -67,8 +67,59 @@ impl Embedded {
             }
         }
         out.push_str(&self.text[from..]);
-        out
+        with_flat_lists(&out)
     }
+}
+
+/// YAML with the dashes of lists under their key, as kustomize lays it out, everything else as it is.
+fn with_flat_lists(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    // Of the lines around: how far they were indented, how far they are now, whether they are elements of a list.
+    let mut around: Vec<(usize, usize, bool)> = Vec::new();
+    // A block of text keeps its own shape, deeper than this.
+    let mut block: Option<(usize, isize)> = None;
+    for line in text.split_inclusive('\n') {
+        let content = line.trim_start_matches(' ');
+        let indent = line.len() - content.len();
+        if let Some((limit, shift)) = block {
+            if content.trim().is_empty() || indent > limit {
+                let moved = if content.trim().is_empty() { indent } else { indent.saturating_add_signed(shift) };
+                out.push_str(&" ".repeat(moved));
+                out.push_str(content);
+                continue;
+            }
+            block = None;
+        }
+        if content.trim().is_empty() {
+            out.push_str(line);
+            continue;
+        }
+        let dash = content.starts_with("- ") || content.trim_end() == "-";
+        while around.last().is_some_and(|(was, _, item)| *was > indent || (*was == indent && (*item || !dash))) {
+            around.pop();
+        }
+        let now = match around.last() {
+            None => indent,
+            Some((_, now, false)) if dash => *now,
+            Some((was, now, _)) => now + (indent - was).min(2),
+        };
+        around.push((indent, now, dash));
+        // What follows a dash is a level of its own.
+        let (mut inner, mut rest) = (indent, content);
+        let mut new = now;
+        while let Some(after) = rest.strip_prefix("- ") {
+            let blanks = after.len() - after.trim_start_matches(' ').len();
+            (inner, new, rest) = (inner + 2 + blanks, new + 2 + blanks, after.trim_start_matches(' '));
+            around.push((inner, new, rest.starts_with("- ")));
+        }
+        let last = content.split(" #").next().unwrap_or_default().trim_end();
+        if ["|", ">", "|-", ">-", "|+", ">+"].iter().any(|mark| last.ends_with(&format!(" {mark}"))) {
+            block = Some((inner, new as isize - inner as isize));
+        }
+        out.push_str(&" ".repeat(now));
+        out.push_str(content);
+    }
+    out
 }
 
 /// A scalar as it is written in place of one written in some way.
@@ -86,5 +137,17 @@ fn spelled(before: &str, after: &Node) -> String {
             text.into()
         }
         _ => document(&Node::string(text, after.origin.clone())).trim_end().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_move_under_their_keys() {
+        let text = "a:\n  - b: 1\n    c:\n      - x\n      - y: |\n          t\n           u\n# note\nd: [1]\n";
+        assert_eq!(with_flat_lists(text), "a:\n- b: 1\n  c:\n  - x\n  - y: |\n      t\n       u\n# note\nd: [1]\n");
+        assert_eq!(with_flat_lists("a:\n- b\nc: d\n"), "a:\n- b\nc: d\n");
     }
 }

@@ -14,7 +14,7 @@ use super::identity::Id;
 use super::kustomization::{File, Role};
 use super::order::SortOptions;
 use super::place::Place;
-use super::resource::{Provenance, Resource, Resources, from_documents, settle_annotations};
+use super::resource::{Provenance, Resource, Resources, from_documents, read_annotations};
 use super::schema::Schema;
 use super::transformer::{Step, Work};
 use super::variables::{self, Variable};
@@ -149,7 +149,7 @@ impl<'a> Builder<'a> {
         }
         let mut resources = from_documents(place.load(entry)?.documents)?;
         for resource in &mut resources {
-            settle_annotations(&mut resource.node)?;
+            read_annotations(&mut resource.node)?;
             if self.metadata.any {
                 let path = place.trail(entry.text().unwrap_or_default());
                 resource.origin = Some(Provenance { path: Some(path), configured: None });
@@ -228,9 +228,7 @@ impl<'a> Builder<'a> {
             named.into_iter().map(|(name, transformer)| Step { transformer, provenance: provenance(name) }).collect();
         for plugin in self.plugins(place, file, "transformers")? {
             let provenance = configured_by(&plugin, self.metadata);
-            for transformer in plugin::transformer(&plugin)? {
-                all.push(Step { transformer, provenance: provenance.clone() });
-            }
+            all.push(Step { transformer: plugin::transformer(&plugin)?, provenance });
         }
         all.iter().try_for_each(|step| self.step(place, step, &mut built.resources))
     }
@@ -253,9 +251,8 @@ impl<'a> Builder<'a> {
     fn validate(&mut self, place: &Place, file: &File, resources: &mut Resources) -> Result<()> {
         for config in self.plugins(place, file, "validators")? {
             let before: Vec<Node> = resources.iter().map(|resource| resource.node.clone()).collect();
-            for transformer in plugin::transformer(&config)? {
-                self.step(place, &Step { transformer, provenance: None }, resources)?;
-            }
+            let transformer = plugin::transformer(&config)?;
+            self.step(place, &Step { transformer, provenance: None }, resources)?;
             let unmarked = |node: &Node| {
                 let mut node = node.clone();
                 let labels = node.get_mut("metadata").and_then(|metadata| metadata.get_mut("labels"));

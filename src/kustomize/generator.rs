@@ -88,6 +88,7 @@ pub fn generate(
     };
     let plain_name = typed.options.disable_name_suffix_hash || globals.is_some_and(|(g, _)| g.disable_name_suffix_hash);
     resource.needs_hash = !plain_name;
+    resource.generated = true;
     Ok(resource)
 }
 
@@ -310,6 +311,7 @@ fn inherit(new: &mut Resource, old: &Resource, merges: bool, by: &Position) {
     new.variables.clone_from(&old.variables);
     new.behavior = old.behavior;
     new.needs_hash &= old.needs_hash;
+    new.generated = old.generated;
     if merges && old.origin.is_some() {
         new.origin.clone_from(&old.origin);
     }

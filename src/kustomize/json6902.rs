@@ -84,7 +84,8 @@ impl Step<'_> {
                 let expected = self.value();
                 match self.find(root, &path).ok().flatten() {
                     Some(found) if *found == expected => Ok(()),
-                    None if expected.is_null() => Ok(()),
+                    // Of a mapping that is there, a key that is not is as good as null.
+                    None if expected.is_null() && self.has_parent(root, &path) => Ok(()),
                     Some(found) => Err(self
                         .fail(format!("test failed: `{}` is {}", test.path, found.describe()))
                         .note(&found.origin.at, "the value tested")
@@ -93,6 +94,11 @@ impl Step<'_> {
                 }
             }
         }
+    }
+
+    fn has_parent(&self, root: &Node, path: &[String]) -> bool {
+        let parent = path.split_last().and_then(|(_, parents)| self.find(root, parents).ok().flatten());
+        parent.is_some_and(|parent| parent.as_mapping().is_some())
     }
 
     fn value(&self) -> Node {

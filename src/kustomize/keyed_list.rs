@@ -120,11 +120,11 @@ impl Run<'_> {
 
     /// One element of both lists, merged.
     fn element(&self, pool: &mut Pool, mine: Option<usize>, theirs: Option<usize>) -> Result<Option<usize>> {
-        let below = Some(Below { keys: None, inner: self.of });
+        let below = || Some(Below { keys: None, inner: self.of });
         match (mine, theirs) {
             (Some(mine), Some(theirs)) => {
                 let (first, second) = pool.nodes.split_at_mut(theirs);
-                let winner = self.merge.values(&mut first[mine], &mut second[0], below)?;
+                let winner = self.merge.values(&mut first[mine], &mut second[0], below())?;
                 Ok(match winner {
                     Winner::Target => Some(mine),
                     Winner::Patch => Some(theirs),
@@ -132,7 +132,7 @@ impl Run<'_> {
                 })
             }
             (None, Some(theirs)) => {
-                Ok((self.merge.alone(&mut pool.nodes[theirs], below)? == Winner::Patch).then_some(theirs))
+                Ok((self.merge.alone(&mut pool.nodes[theirs], below())? == Winner::Patch).then_some(theirs))
             }
             (Some(mine), None) if self.settles => {
                 let node = &mut pool.nodes[mine];
@@ -143,7 +143,7 @@ impl Run<'_> {
                 Ok(Some(mine))
             }
             (Some(mine), None) => {
-                self.merge.untouched(&mut pool.nodes[mine], below)?;
+                self.merge.untouched(&mut pool.nodes[mine], below())?;
                 Ok(Some(mine))
             }
             (None, None) => Ok(None),

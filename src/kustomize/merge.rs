@@ -4,7 +4,7 @@
 //! go to `keyed_list.rs`. `$patch: delete | replace | merge` are known. Behaviour: kustomize 5, observed.
 
 use super::keyed_list;
-use super::schema::{Below, Type};
+use super::schema::{Below, Schema, Type};
 use crate::document::{Cause, Change, Diagnostic, Mapping, Node, Value};
 use crate::error::Result;
 
@@ -33,7 +33,13 @@ pub(super) enum Directive {
 }
 
 /// Merges `patch` into `target`, whose type is known or not; `cause` is who asked for it.
-pub fn merge(target: &mut Node, patch: &Node, of: Option<Type<'_>>, cause: Cause<'_>) -> Result<Outcome> {
+pub fn merge(
+    target: &mut Node,
+    patch: &Node,
+    schema: &Schema,
+    of: Option<Type<'_>>,
+    cause: Cause<'_>,
+) -> Result<Outcome> {
     let mut patch = patch.clone();
     match take_directive(&mut patch)? {
         Directive::Delete => return Ok(Outcome::Deleted),
@@ -41,12 +47,13 @@ pub fn merge(target: &mut Node, patch: &Node, of: Option<Type<'_>>, cause: Cause
         Directive::Replace => return Ok(Outcome::Kept),
         Directive::Merge => {}
     }
-    Merge { cause }.fields(target, &mut patch, of)?;
+    Merge { cause, schema }.fields(target, &mut patch, of)?;
     Ok(Outcome::Kept)
 }
 
 pub(super) struct Merge<'a> {
     pub cause: Cause<'a>,
+    pub schema: &'a Schema,
 }
 
 impl Merge<'_> {
@@ -58,7 +65,7 @@ impl Merge<'_> {
         if target.is_null() {
             return self.alone(patch, below);
         }
-        let inner = below.and_then(|below| below.inner);
+        let inner = below.as_ref().and_then(|below| below.inner);
         match (&mut target.value, &mut patch.value) {
             (Value::Mapping(_), Value::Mapping(_)) => match take_directive(patch)? {
                 Directive::Delete => Ok(Winner::Nobody),
@@ -72,7 +79,9 @@ impl Merge<'_> {
                 }
             },
             (Value::Sequence(_), Value::Sequence(items)) => {
-                let Some(keys) = below.and_then(|below| below.keys) else { return Ok(Winner::Patch) };
+                let Some(keys) = below.as_ref().and_then(|below| below.keys.as_deref()) else {
+                    return Ok(Winner::Patch);
+                };
                 match take_list_directive(items)? {
                     Directive::Delete => Ok(Winner::Nobody),
                     Directive::Replace => {
@@ -101,7 +110,7 @@ impl Merge<'_> {
         if patch.is_null() {
             return Ok(Winner::Nobody);
         }
-        let inner = below.and_then(|below| below.inner);
+        let inner = below.as_ref().and_then(|below| below.inner);
         match &mut patch.value {
             Value::Mapping(_) => {
                 if take_directive(patch)? == Directive::Delete {
@@ -110,7 +119,7 @@ impl Merge<'_> {
                 self.settle_fields(patch, inner)?;
             }
             Value::Sequence(items) => {
-                if let Some(keys) = below.and_then(|below| below.keys) {
+                if let Some(keys) = below.as_ref().and_then(|below| below.keys.as_deref()) {
                     if take_list_directive(items)? == Directive::Delete {
                         return Ok(Winner::Nobody);
                     }
@@ -131,7 +140,7 @@ impl Merge<'_> {
                 let Some(inner) = below.inner else { return Ok(()) };
                 mapping.entries.iter_mut().try_for_each(|e| self.untouched(&mut e.value, inner.field(&e.key.text)))
             }
-            Value::Sequence(_) => match below.keys {
+            Value::Sequence(_) => match below.keys.as_deref() {
                 Some(keys) => keyed_list::merge(self, target, None, keys, below.inner),
                 None => Ok(()),
             },
@@ -152,7 +161,11 @@ impl Merge<'_> {
             }
         }
         for mut entry in std::mem::take(&mut from.entries) {
-            let below = of.and_then(|of| of.field(&entry.key.text));
+            let known = into.entries.iter().find(|other| other.key.text == entry.key.text);
+            let below = known
+                .and_then(|known| self.schema.comment(&known.key))
+                .or_else(|| self.schema.comment(&entry.key))
+                .or_else(|| of.and_then(|of| of.field(&entry.key.text)));
             match into.get_mut(&entry.key.text) {
                 None => {
                     if self.alone(&mut entry.value, below)? == Winner::Patch {

@@ -78,8 +78,8 @@ fn key(id: &Id, first: &[&str], last: &[&str]) -> (usize, String, String, String
     };
     let or = |text: &str, absent: &str| if text.is_empty() { absent.to_owned() } else { text.to_owned() };
     let mut kind = format!("{}_{}_{}", or(&id.group, "~G"), or(&id.version, "~V"), or(&id.kind, "~K"));
-    if id.kind == "Namespace" {
-        // Namespaces of the core group come before namesakes of other groups.
+    if id.kind == "Namespace" && rank != first.len() {
+        // Where they have a place of their own, namespaces of the core group come before those of other groups.
         kind.insert(0, if id.group.is_empty() { '0' } else { '1' });
     }
     (rank, kind, or(&id.namespace, "~X"), or(&id.name, "~N"))

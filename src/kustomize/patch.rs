@@ -8,7 +8,7 @@ use super::kustomization::PatchEntry;
 use super::merge::{Outcome, merge};
 use super::resource::{Resource, from_documents};
 use super::transformer::{Transform, Work, field};
-use crate::document::{Cause, ChangeKind, Diagnostic, Loader, Node, Position};
+use crate::document::{Cause, ChangeKind, Diagnostic, Key, Loader, Node, Origin, Position, Tag, Value};
 use crate::error::Result;
 
 /// One entry of `patches` or `patchesJson6902`.
@@ -102,8 +102,11 @@ impl Patch {
             let message = "a patch with a target must be one document";
             return Err(Diagnostic::at(second, message).note(by, "the entry with the target").into());
         };
+        // With a target, kustomize reads the labels and annotations of a patch as texts, even a null.
+        let mut patch = patch.clone();
+        as_texts(&mut patch.node);
         for at in self.selected(work)? {
-            merge_into(at, patch, by, allowed, work)?;
+            merge_into(at, &patch, by, allowed, work)?;
         }
         work.resources.sweep();
         if allowed.name || allowed.kind { work.resources.check_unique(by) } else { Ok(()) }
@@ -116,7 +119,13 @@ impl Patch {
         }
         for at in self.selected(work)? {
             work.resources.edit(at, |resource| {
-                resource.remember();
+                // The old field leaves no note of who an object was.
+                if !self.json_only {
+                    resource.remember();
+                }
+                if resource.is_noted() {
+                    with_annotations(&mut resource.node, by);
+                }
                 let before = resource.id().clone();
                 json6902::apply(&mut resource.node, operations, by)?;
                 let after = Id::of(&resource.node);
@@ -140,6 +149,26 @@ impl Patch {
             work.warn(unmatched(&at.origin.at, "the target of this patch", &selector.wanted(), work));
         }
         Ok(found)
+    }
+}
+
+fn as_texts(patch: &mut Node) {
+    let Some(metadata) = patch.get_mut("metadata") else { return };
+    for field in ["labels", "annotations"] {
+        for entry in metadata.get_mut(field).and_then(Node::as_mapping_mut).iter_mut().flat_map(|map| &mut map.entries)
+        {
+            if let Value::Scalar(scalar) = &mut entry.value.value {
+                scalar.tag = Some(Tag::Str);
+            }
+        }
+    }
+}
+
+/// A JSON patch finds annotations where kustomize keeps notes of its own in them.
+fn with_annotations(object: &mut Node, by: &Position) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Node::as_mapping_mut) else { return };
+    if metadata.get("annotations").is_none_or(Node::is_null) {
+        metadata.set(Key::new("annotations", by), Node::mapping(Origin::new(by.clone())));
     }
 }
 
@@ -181,7 +210,8 @@ fn merge_into(at: usize, patch: &Resource, by: &Position, allowed: Allowed, work
         let id = resource.id();
         let of = schema.of(&id.api_version(), &id.kind);
         let cause = Cause::new(ChangeKind::Patch, by);
-        if merge(&mut resource.node, &without_identity(&patch.node, allowed), of, cause)? == Outcome::Deleted {
+        let patch = without_identity(&patch.node, allowed);
+        if merge(&mut resource.node, &patch, schema, of, cause)? == Outcome::Deleted {
             resource.delete();
         }
         Ok(())

@@ -71,7 +71,7 @@ struct Settings {
 
 type Boxed = Box<dyn Transform>;
 
-pub fn transformer(config: &Resource) -> Result<Vec<Boxed>> {
+pub fn transformer(config: &Resource) -> Result<Boxed> {
     check_builtin(config)?;
     let node = &config.node;
     let kind = config.id().kind.as_str();
@@ -84,7 +84,7 @@ pub fn transformer(config: &Resource) -> Result<Vec<Boxed>> {
             let at = field(node, "targetFilePath");
             return Err(Diagnostic::on(at, "`targetFilePath` is not supported; list the `targets` here").into());
         }
-        return Ok(vec![Box::new(ValueAdd { typed, entry: node.clone() })]);
+        return Ok(Box::new(ValueAdd { typed, entry: node.clone() }));
     }
     let settings: Settings = decode(node)?;
     let named_specs = settings.field_specs.clone();
@@ -118,7 +118,7 @@ pub fn transformer(config: &Resource) -> Result<Vec<Boxed>> {
             if !settings.suffix.is_empty() {
                 both.push(Box::new(affix(End::Suffix, "suffix")?));
             }
-            return Ok(both);
+            Box::new(Sequence(both))
         }
         "ReplicaCountTransformer" => {
             let entry = field(node, "replica").clone();
@@ -133,7 +133,7 @@ pub fn transformer(config: &Resource) -> Result<Vec<Boxed>> {
             Box::new(Patch { typed, entry: node.clone(), json_only })
         }
     };
-    Ok(vec![one])
+    Ok(one)
 }
 
 fn strategic_merge(node: &Node, settings: &Settings) -> Result<StrategicMerge> {
@@ -153,6 +153,15 @@ fn strategic_merge(node: &Node, settings: &Settings) -> Result<StrategicMerge> {
         return Err(Diagnostic::on(node, "neither `paths` nor `patches` given").into());
     }
     Ok(StrategicMerge { entries })
+}
+
+/// One after the other, as one transformer.
+struct Sequence(Vec<Boxed>);
+
+impl Transform for Sequence {
+    fn apply(&self, work: &mut Work<'_>) -> Result<()> {
+        self.0.iter().try_for_each(|one| one.apply(work))
+    }
 }
 
 struct Hash;

@@ -40,6 +40,7 @@ pub struct Resource {
     pub suffixes: Vec<String>,
     pub behavior: Behavior,
     pub needs_hash: bool,
+    pub generated: bool,
     /// The variables that take their value here.
     pub variables: Vec<String>,
     pub origin: Option<Provenance>,
@@ -57,6 +58,7 @@ impl Resource {
             suffixes: Vec::new(),
             behavior: Behavior::Create,
             needs_hash: false,
+            generated: false,
             variables: Vec::new(),
             origin: None,
             transformations: Vec::new(),
@@ -85,6 +87,11 @@ impl Resource {
         if !self.earlier.contains(&id) {
             self.earlier.push(id);
         }
+    }
+
+    /// Whether kustomize would have notes on this object, which it keeps in annotations.
+    pub fn is_noted(&self) -> bool {
+        self.generated || !self.earlier.is_empty() || self.origin.is_some()
     }
 
     /// To be called after the node was changed.
@@ -306,6 +313,18 @@ fn check_object(node: &Node) -> Result<()> {
 
 /// Annotations are text, whatever they look like, and empty ones are left out: kustomize reads and writes them as a
 /// map of strings. (Labels it leaves alone.)
+pub fn read_annotations(node: &mut Node) -> Result<()> {
+    let annotations = node.at(&["metadata", "annotations"]).and_then(Node::as_mapping);
+    for entry in annotations.iter().flat_map(|map| &map.entries) {
+        if entry.value.as_scalar().is_none() {
+            let message = format!("annotation `{}` must be text, found {}", entry.key.text, entry.value.describe());
+            return Err(Diagnostic::on(&entry.value, message).into());
+        }
+    }
+    settle_annotations(node)
+}
+
+/// The same of what was made of an object; what is no text has none, as in kustomize.
 pub fn settle_annotations(node: &mut Node) -> Result<()> {
     let Some(metadata) = node.as_mapping_mut().and_then(|object| object.get_mut("metadata")) else { return Ok(()) };
     let Some(metadata) = metadata.as_mapping_mut() else { return Ok(()) };
@@ -322,10 +341,7 @@ pub fn settle_annotations(node: &mut Node) -> Result<()> {
     for entry in &mut mapping.entries {
         match &mut entry.value.value {
             Value::Scalar(scalar) => scalar.tag = Some(Tag::Str),
-            _ => {
-                let message = format!("annotation `{}` must be text, found {}", entry.key.text, entry.value.describe());
-                return Err(Diagnostic::on(&entry.value, message).into());
-            }
+            _ => entry.value = Node::string("", entry.value.origin.clone()),
         }
     }
     Ok(())

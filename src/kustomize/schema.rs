@@ -3,16 +3,18 @@
 //! Owns: [`Schema`], [`Type`]. The built-in one is a compact table (`schema/kubernetes.txt`); `openapi.path` of a
 //! kustomization replaces it with one read from a file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::document::Node;
+use crate::document::{Key, Loader, Node};
 
 const TABLE: &str = include_str!("schema/kubernetes.txt");
 
 #[derive(Debug, Default)]
 pub struct Schema {
     types: Vec<Fields>,
+    names: HashMap<String, usize>,
     kinds: HashMap<(String, String), usize>,
     cluster: HashMap<(String, String), ()>,
 }
@@ -34,10 +36,10 @@ pub struct Type<'s> {
 }
 
 /// How the value of a field merges.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Below<'s> {
     /// The keys of a list that is merged element by element; empty for a set of plain values.
-    pub keys: Option<&'s [String]>,
+    pub keys: Option<Cow<'s, [String]>>,
     /// Of the value, or of the elements of the list.
     pub inner: Option<Type<'s>>,
 }
@@ -46,7 +48,7 @@ impl<'s> Type<'s> {
     pub fn field(self, name: &str) -> Option<Below<'s>> {
         let field = self.fields.get(name)?;
         let inner = field.below.map(|at| Type { schema: self.schema, fields: &self.schema.types[at] });
-        Some(Below { keys: field.keys.as_deref(), inner })
+        Some(Below { keys: field.keys.as_deref().map(Cow::Borrowed), inner })
     }
 }
 
@@ -66,6 +68,24 @@ impl Schema {
         self.cluster.contains_key(&(api_version.to_owned(), kind.to_owned()))
     }
 
+    /// A schema written as a comment behind a key: `containers: # {"items": ..., "x-kubernetes-patch-merge-key": ...}`.
+    pub fn comment(&self, key: &Key) -> Option<Below<'_>> {
+        let text = key.at.source().text();
+        let (_, end) = key.at.bytes();
+        let line = text.get(end..)?.lines().next()?;
+        let json = line.split_once(" # ").map(|(_, comment)| comment.trim()).filter(|json| json.starts_with('{'))?;
+        let documents = Loader::default().text("comment", json.as_bytes()).ok()?.documents;
+        let schema = documents.first()?;
+        let named = |name: &str| schema.get(name).and_then(Node::text);
+        let merges = named("x-kubernetes-patch-strategy")?.split(',').any(|part| part == "merge");
+        let keys = named("x-kubernetes-patch-merge-key").map(str::to_owned).into_iter().collect();
+        let reference = schema.at(&["items", "$ref"]).and_then(Node::text).unwrap_or_default();
+        let name = reference.rsplit('/').next().unwrap_or_default();
+        let at = self.names.get(name).or_else(|| self.names.get(name.rsplit('.').next().unwrap_or_default()));
+        let inner = at.map(|at| Type { schema: self, fields: &self.types[*at] });
+        Some(Below { keys: merges.then_some(Cow::Owned(keys)), inner })
+    }
+
     fn parse(table: &str) -> Schema {
         let lines = || table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let mut names: HashMap<&str, usize> = HashMap::new();
@@ -74,6 +94,7 @@ impl Schema {
             names.insert(line.split(' ').next().unwrap_or_default(), count);
         }
         let mut schema = Schema { types: vec![Fields::new(); names.len()], ..Schema::default() };
+        schema.names = names.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
         for line in lines() {
             let mut words = line.split(' ');
             let first = words.next().unwrap_or_default();
@@ -121,6 +142,7 @@ impl Schema {
             }
         }
         schema.types.append(&mut reader.extra);
+        schema.names = names.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect();
         schema
     }
 }
@@ -171,9 +193,9 @@ mod tests {
         let schema = Schema::builtin();
         let pod = schema.of("apps/v1", "Deployment").and_then(|t| t.field("spec")?.inner?.field("template")?.inner);
         let container = pod.and_then(|t| t.field("spec")?.inner?.field("containers")).unwrap();
-        assert_eq!(container.keys.unwrap(), ["name"]);
+        assert_eq!(container.keys.as_deref().unwrap(), ["name"]);
         let ports = container.inner.unwrap().field("ports").unwrap();
-        assert_eq!(ports.keys.unwrap(), ["containerPort", "protocol"]);
+        assert_eq!(ports.keys.as_deref().unwrap(), ["containerPort", "protocol"]);
         assert!(schema.of("example.com/v1", "Deployment").is_none());
         assert!(schema.is_cluster_scoped("v1", "Namespace") && !schema.is_cluster_scoped("v1", "Secret"));
     }
