@@ -2,6 +2,7 @@
 //!
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
+mod ahead;
 pub mod cache;
 mod clock;
 mod crew;

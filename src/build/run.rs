@@ -10,7 +10,7 @@ use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared, prepare};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
-use super::{initramfs, rootfs, space, verify};
+use super::{ahead, initramfs, rootfs, space, verify};
 use crate::api::params::Params;
 use crate::boot;
 use crate::check::hygiene;
@@ -145,7 +145,7 @@ fn build(
     let mut tree = root_file_system(one, options, store, folder, work)?;
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
-    add_initramfs(one, options, store, folder, &mut tree, &facts)?;
+    add_initramfs(one, options, caches, folder, work, &mut tree, &facts)?;
 
     let step = reporter.step(format!("osconfig {}", intent.image));
     osconfig::apply(&mut tree, &intent.params, &facts)?;
@@ -192,11 +192,13 @@ fn root_file_system(
 fn add_initramfs(
     one: &Prepared<'_>,
     options: &Options<'_>,
-    store: &Store,
+    caches: &Caches,
     folder: &mut Folder,
+    work: &Path,
     tree: &mut Tree,
     facts: &Facts<'_>,
 ) -> Result<()> {
+    let store = &caches.store;
     let key = one.plan.digest_of(StepName::Initramfs);
     if let Some(overlay) = store.load(key)? {
         options.environment.reporter.note(format!("initramfs of {} is in the store", one.intent.image));
@@ -216,7 +218,10 @@ fn add_initramfs(
                 plain: options.plain_scripts,
                 reporter: &options.environment.reporter,
             };
-            let overlay = initramfs::build(&inputs, &workshop, &writer)?;
+            let scratch = scratch(work, "ahead-")?;
+            let overlay = ahead::beside(one, options, tree, &caches.clusters, scratch.path(), || {
+                initramfs::build(&inputs, &workshop, &writer)
+            })?;
             writer.save(&overlay)?
         }
     };

@@ -11,7 +11,7 @@ use std::fs::File;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compression, Compressor};
-use super::format::CLUSTER;
+use super::format::{CLUSTER, Header};
 use super::resume::{self, Steady};
 use super::stream;
 use super::tables::{Piece, Tables};
@@ -55,6 +55,10 @@ impl Segment {
         }
     }
 
+    pub fn header(header: &Header) -> Segment {
+        Segment::of(Piece { offset: 0, bytes: header.encode() })
+    }
+
     pub fn end(&self) -> u64 {
         self.offset + self.length
     }
@@ -80,7 +84,7 @@ pub fn write_kept(
     let plan = plan(disk, options, clusters, progress)?;
     let start = plan.steady.known(clusters, digests);
     let marks: Vec<u64> = plan.steady.behind(start.length()).map(|mark| mark.position).collect();
-    let target = stream::Target { disk, file, options, clusters };
+    let target = stream::Target { disk, file: Some(file), options, clusters, stop: None };
     let hashed = stream::write(&target, &plan.segments, start, &marks, progress)?;
     resume::keep(&plan.steady, &hashed.states, clusters)?;
     Ok(hashed.sums)
@@ -98,45 +102,60 @@ impl Worker {
         let compressor = Compressor::new(options.compression)?;
         Ok(Worker { compressor, cluster: vec![0; CLUSTER as usize], packed: Vec::new() })
     }
-
-    /// Reads a cluster and finds out what becomes of it.
-    fn make(&mut self, disk: &DiskImage, index: u64, key: Digest, new: &NewClusters<'_>) -> Result<Fate> {
-        disk.read_at(&mut self.cluster, index * CLUSTER)?;
-        let made = match self.compressor.compress(&self.cluster) {
-            _ if is_zero(&self.cluster) => Made::Zeros,
-            Some(bytes) => Made::Packed(bytes),
-            None => Made::Plain(&self.cluster),
-        };
-        new.append(key, made)
-    }
 }
 
 /// What became of a cluster.
-struct Known {
-    key: Digest,
-    fate: Fate,
+pub struct Known {
+    pub key: Digest,
+    pub fate: Fate,
     /// Else it was known before.
-    new: bool,
+    pub new: bool,
+}
+
+/// Finds clusters among those that are kept, and makes the others.
+pub struct Maker<'a> {
+    disk: &'a DiskImage,
+    clusters: &'a Clusters,
+    new: &'a NewClusters<'a>,
+    recipe: Digest,
+}
+
+impl<'a> Maker<'a> {
+    pub fn new(
+        disk: &'a DiskImage,
+        options: &Options,
+        clusters: &'a Clusters,
+        new: &'a NewClusters<'a>,
+    ) -> Result<Maker<'a>> {
+        Ok(Maker { disk, clusters, new, recipe: recipe(options)? })
+    }
+
+    pub fn make(&self, worker: &mut Worker, index: u64) -> Result<Known> {
+        let key = key(&self.recipe, self.disk.identity(index * CLUSTER, CLUSTER));
+        if let Some(fate) = self.clusters.find(&key) {
+            return Ok(Known { key, fate, new: false });
+        }
+        self.disk.read_at(&mut worker.cluster, index * CLUSTER)?;
+        let made = match worker.compressor.compress(&worker.cluster) {
+            _ if is_zero(&worker.cluster) => Made::Zeros,
+            Some(bytes) => Made::Packed(bytes),
+            None => Made::Plain(&worker.cluster),
+        };
+        Ok(Known { key, fate: self.new.append(key, made)?, new: true })
+    }
 }
 
 pub fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: &dyn Fn(u64)) -> Result<Plan> {
     let mut tables = Tables::new(disk.size(), options.compression)?;
     let mut segments = Vec::new();
     let mut steady = Steady::default();
-    let recipe = recipe(options)?;
     let new = clusters.begin()?;
+    let maker = Maker::new(disk, options, clusters, &new)?;
     let (order, count) = disk.steady_first(CLUSTER);
-    let fate = |worker: &mut Worker, turn: u64| {
-        let index = order[turn as usize];
-        let key = key(&recipe, disk.identity(index * CLUSTER, CLUSTER));
-        Ok(Some(match clusters.find(&key) {
-            Some(fate) => Known { key, fate, new: false },
-            None => Known { key, fate: worker.make(disk, index, key, &new)?, new: true },
-        }))
-    };
+    let fate = |worker: &mut Worker, turn: u64| maker.make(worker, order[turn as usize]).map(Some);
     let put = &mut |turn: u64, known: Known| {
         if turn == count as u64 {
-            steady.end(tables.settle());
+            steady.end(tables.settle(), true);
         }
         let (length, compressed) = match known.fate {
             Fate::Zeros => {
@@ -162,7 +181,7 @@ pub fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: 
     in_order(jobs, &|| Worker::new(options), &fate, put, &|_| ())?;
     new.finish()?;
     if count == order.len() {
-        steady.end(tables.settle());
+        steady.end(tables.settle(), true);
     }
     segments.extend(tables.finish()?.into_iter().map(Segment::of));
     // Compressed clusters flow around plain ones and are not quite in order.

@@ -37,8 +37,8 @@ impl Steady {
         self.clusters.push((key, settled));
     }
 
-    /// No more clusters come; the part has `end` bytes.
-    pub fn end(&mut self, (end, header): (u64, &Header)) {
+    /// No more clusters come; the part has `end` bytes. Unless it is `whole`, some clusters at its end are not known.
+    pub fn end(&mut self, (end, header): (u64, &Header), whole: bool) {
         let mut chain = link(&Digest::of(b"qcow2 sums 1"), &header.encode());
         let mut next = SPACING;
         for (key, settled) in &self.clusters {
@@ -48,7 +48,7 @@ impl Steady {
                 next += SPACING;
             }
         }
-        if !self.clusters.is_empty() && self.marks.last().is_none_or(|last| last.position < end) {
+        if whole && !self.clusters.is_empty() && self.marks.last().is_none_or(|last| last.position < end) {
             self.marks.push(Mark { position: end, key: link(&chain, &end.to_le_bytes()) });
         }
     }

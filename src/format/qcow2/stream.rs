@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::format::CLUSTER;
 use super::kept::{Segment, Source, Worker};
@@ -24,9 +25,12 @@ const PIECE: u64 = 1 << 20;
 
 pub struct Target<'a> {
     pub disk: &'a DiskImage,
-    pub file: &'a File,
+    /// Without it, what there is to hash is hashed and nothing written.
+    pub file: Option<&'a File>,
     pub options: &'a Options,
     pub clusters: &'a Clusters,
+    /// When it is set the rest is left out.
+    pub stop: Option<&'a AtomicBool>,
 }
 
 /// Stretches of segments, each of [`PIECE`] bytes or a little more.
@@ -68,15 +72,21 @@ pub fn write(
     let stretches = stretches(segments);
     let hashed_from = stretches.partition_point(|stretch| stretch.end <= start.length());
     tracing::debug!("hashing from byte {} of {}", start.length(), stretches.last().map_or(0, |last| last.end));
-    let order: Vec<usize> = (hashed_from..stretches.len()).chain(0..hashed_from).collect();
+    let only_written = if target.file.is_some() { hashed_from } else { 0 };
+    let order: Vec<usize> = (hashed_from..stretches.len()).chain(0..only_written).collect();
     let spare = Spare::default();
     let fill = |worker: &mut Worker, turn: u64| {
         let number = order[turn as usize];
         let stretch = &stretches[number];
+        if target.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+            return Ok(None);
+        }
         let mut bytes = spare.take((stretch.end - stretch.offset) as usize);
         target.fill(worker, &segments[stretch.segments.clone()], stretch.offset, &mut bytes)?;
-        target.file.write_all_at(&bytes, stretch.offset).context("writing the qcow2 image")?;
-        begin_to_flush(target.file, stretch.offset, bytes.len() as u64);
+        if let Some(file) = target.file {
+            file.write_all_at(&bytes, stretch.offset).context("writing the qcow2 image")?;
+            begin_to_flush(file, stretch.offset, bytes.len() as u64);
+        }
         if number < hashed_from {
             spare.give(bytes);
             return Ok(None);
@@ -90,12 +100,18 @@ pub fn write(
         turn.set(turn.get() + count);
     };
     while_writing(start, marks, &spare, |pieces| {
+        let mut next = 0;
         let mut hash = |turn: u64, mut bytes: Vec<u8>| {
+            // One was left out.
+            if turn != next {
+                return Ok(());
+            }
+            next += 1;
             let known = start.length().saturating_sub(stretches[order[turn as usize]].offset);
             bytes.drain(..known as usize);
             pieces.next(bytes)
         };
-        let jobs = Jobs { items: 0..stretches.len() as u64, batch: 1, threads: target.options.threads };
+        let jobs = Jobs { items: 0..order.len() as u64, batch: 1, threads: target.options.threads };
         in_order(jobs, &|| Worker::new(target.options), &fill, &mut hash, &done)
     })
 }

@@ -178,6 +178,40 @@ fn checksums_go_on_where_an_earlier_image_was_the_same() {
     }
 }
 
+/// Bytes that are not there yet.
+struct Unknown;
+
+impl crate::tree::ReadAt for Unknown {
+    fn read_at(&self, _: &mut [u8], _: u64) -> crate::error::Result<()> {
+        Err(crate::error::Error::build("not there yet"))
+    }
+}
+
+/// While the last file is not there; also when there is no time for it.
+#[test]
+fn what_is_made_ahead_is_found_and_changes_nothing() {
+    let files = Pack::new();
+    let disk = |last: Content| {
+        let extents = files.disk(b"one").0.extents().iter().cloned().chain([Extent::content(60 << 20, last)]).collect();
+        DiskImage::new(100 << 20, extents).unwrap()
+    };
+    let real = disk(Content::inline(noise(2 << 20, 99)));
+    for compression in ALL {
+        let wanted = std::fs::read(image(&real, compression, 1).path()).unwrap();
+        for stop in [false, true] {
+            let cache = tempfile::tempdir().unwrap();
+            let clusters = Clusters::open(cache.path(), 7, &Reporter::quiet()).unwrap();
+            let unknown = disk(Content::elsewhere(Digest::of(b"?"), 2 << 20, std::sync::Arc::new(Unknown)));
+            let options = Options { compression, threads: Some(2) };
+            prepare(&unknown, &options, &clusters, Digests::BOTH, &stop.into()).unwrap();
+            let plan = kept::plan(&real, &options, &clusters, &|_| ()).unwrap();
+            let known = plan.steady.known(&clusters, Digests::BOTH).length();
+            assert_eq!(known > 6 << 20, !stop && compression == Compression::None, "{compression:?}: {known}");
+            assert!(kept(&real, compression, &clusters).unwrap() == wanted, "{compression:?}");
+        }
+    }
+}
+
 /// Content of the store that was compared with its digest for an earlier image, and then changed.
 #[test]
 fn a_byte_that_flips_between_two_images_is_found() {
