@@ -23,8 +23,8 @@ use crate::tree::{Content, Digest, Entry, Kind, Meta, Mtime, ReadAt, Tree, TreeP
 
 /// Bytes of an initramfs, about: with modules for most machines, compressed.
 const USUAL: u64 = 36 << 20;
-/// Of the threads here, so that those that are waited for come first.
-const NICE: i32 = 10;
+/// Of the threads here, so that those that are waited for come first. Little: in the end these are waited for as well.
+const NICE: i32 = 4;
 
 /// Runs `job`, which makes the initramfs, and does meanwhile what can be done of the image; with the end of the job that
 /// ends, too. `tree` is complete but for the initramfs.
@@ -81,8 +81,12 @@ fn prepare(
         digests: options.digests,
         reporter: &Reporter::quiet(),
     };
+    let over = || stop.load(Ordering::Relaxed);
+    if over() {
+        return Ok(());
+    }
     let disk = pack::disk(&request)?;
-    for compression in qcow2 {
+    for compression in qcow2.into_iter().take_while(|_| !over()) {
         let how = qcow2::Options { compression, threads: None };
         qcow2::prepare(&disk, &how, clusters, options.digests, stop)?;
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::api::image_configuration::{ImageType, VhdSubformat};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
-use crate::format::disk::sums::{Digests, Sums};
+use crate::format::disk::sums::{self, Digests, Spare, State, Sums, Tee};
 use crate::format::{qcow2, raw, tar, vhd, vmdk};
 use crate::plan::{self, Compression};
 use crate::report::{Reporter, Unit, words};
@@ -114,15 +114,15 @@ impl Output {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&self.path);
         let file = file.with_context(context)?;
         let progress = |bytes| step.advance(bytes);
-        let mut sums = None;
+        let mut found = None;
         let written = match self.format {
             Format::Raw => raw::write(disk()?.0, &file, &progress),
             Format::Qcow2(compression) => {
                 let (disk, options) = (disk()?.0, qcow2::Options { compression, threads: None });
                 match source.clusters {
                     Some(clusters) => {
-                        let found = qcow2::write_kept(disk, &file, &options, clusters, source.digests, &progress);
-                        found.map(|found| sums = Some(found))
+                        let sums = qcow2::write_kept(disk, &file, &options, clusters, source.digests, &progress);
+                        sums.map(|sums| found = Some(sums))
                     }
                     None => qcow2::write(disk, &file, &options, &progress),
                 }
@@ -136,14 +136,19 @@ impl Output {
                 vhd::write(disk, &file, &vhd::Options { subformat, uuid, seconds: source.epoch }, &progress)
             }
             Format::Tar(compression) => {
-                tar::write(source.tree, &file, &tar::Options { compression, threads: None }, &progress)
+                let (spare, options) = (Spare::default(), tar::Options { compression, threads: None });
+                let hashed = sums::while_writing(State::start(source.digests), &[], &spare, |pieces| {
+                    let tee = Tee { to: &file, pieces, spare: &spare };
+                    tar::write(source.tree, tee, &options, &progress)
+                });
+                hashed.map(|hashed| found = Some(hashed.sums))
             }
         };
         written.with_context(context)?;
         file.sync_all().with_context(context)?;
         let size = file.metadata().with_context(context)?;
         step.finish(format!("{} on disk", words::bytes(std::os::unix::fs::MetadataExt::blocks(&size) * 512)));
-        Ok(sums)
+        Ok(found)
     }
 }
 

@@ -1,10 +1,10 @@
 //! Checksums of a file while it is written, beside the writing.
 //!
-//! Owns: [`Digests`], [`Sums`], [`State`] (both digests in the middle of a file), [`Sums::of`] and [`while_writing`]. One thread
+//! Owns: [`Digests`], [`Sums`], [`State`] (both digests in the middle of a file), [`Sums::of`], [`while_writing`], [`Tee`]. One thread
 //! computes both digests block by block: each step of MD5 waits for the one before, which leaves the processor time for
 //! SHA-256 (FIPS 180-4), so that the two take hardly longer than MD5 alone.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -202,6 +202,27 @@ impl Spare {
     }
 }
 
+/// Writes, and hands over what was written.
+pub struct Tee<'a, W> {
+    pub to: W,
+    pub pieces: &'a mut Pieces,
+    pub spare: &'a Spare,
+}
+
+impl<W: Write> Write for Tee<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        let mut piece = self.spare.take(written);
+        piece.copy_from_slice(&bytes[..written]);
+        self.pieces.next(piece).map_err(std::io::Error::other)?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}
+
 /// What there is to know of a file that was hashed from some place on.
 pub struct Hashed {
     pub sums: Sums,
@@ -275,6 +296,17 @@ mod tests {
         assert_eq!(sums.size, 3);
         let failing = while_writing(State::start(Digests::BOTH), &[], &Spare::default(), |_| Err(Error::build("full")));
         assert!(failing.is_err());
+    }
+
+    #[test]
+    fn a_tee_hashes_what_it_writes() {
+        let (bytes, mut file, spare) = (noise(300_000, 3), Vec::new(), Spare::default());
+        let hashed = while_writing(State::start(Digests::BOTH), &[], &spare, |pieces| {
+            let mut tee = Tee { to: &mut file, pieces, spare: &spare };
+            bytes.chunks(70_001).try_for_each(|chunk| tee.write_all(chunk)).context("writing")
+        });
+        assert_eq!(hashed.unwrap().sums, Sums::of(&file[..], Digests::BOTH).unwrap());
+        assert!(file == bytes);
     }
 
     #[test]

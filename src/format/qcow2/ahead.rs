@@ -61,7 +61,8 @@ pub fn prepare(
     in_order(jobs, &|| Worker::new(options), &make, put, &|_| ())?;
     new.finish()?;
     // The header has the length of the steady part.
-    if missing && options.compression != Compression::None || digests != Digests::BOTH {
+    let no_header = missing && options.compression != Compression::None;
+    if no_header || digests != Digests::BOTH || stop.load(Ordering::Relaxed) {
         return Ok(());
     }
     let (end, header) = tables.settle();

@@ -1,6 +1,5 @@
 //! Streams a [`Tree`] into an archive.
 
-use std::fs::File;
 use std::io::{Read, Write};
 
 use super::compress::{Compression, Sink};
@@ -21,10 +20,10 @@ pub struct Options {
 /// Read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// Writes `tree` into `file`, which must be empty. `progress` gets the number of bytes of files done since the last call.
-pub fn write(tree: &Tree, file: &File, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
+/// Writes `tree` to where an archive begins. `progress` gets the number of bytes of files done since the last call.
+pub fn write(tree: &Tree, to: impl Write, options: &Options, progress: &dyn Fn(u64)) -> Result<()> {
     let context = "writing the tar archive";
-    let sink = Sink::new(options.compression, options.threads, file).context(context)?;
+    let sink = Sink::new(options.compression, options.threads, to).context(context)?;
     let mut archive = Archive { sink, written: 0, buffer: Vec::new() };
     for (path, entry) in tree.iter() {
         interrupt::check()?;
