@@ -11,6 +11,7 @@
 mod python;
 mod scripts;
 mod systemd;
+mod units;
 mod workers;
 
 use std::path::Path;
@@ -77,7 +78,7 @@ impl<'scope> Helpers<'scope> {
             executable(&kept, &real)?;
             executable(&ours, text.as_bytes())?;
             job.binds.push(Bind { source: ours, target, read_only: true });
-            puts_off |= text == PUT_OFF;
+            puts_off |= program != "ssh-keygen";
             laid_over += 1;
         }
         for (number, (target, text)) in scripts::edit(root)?.into_iter().enumerate() {

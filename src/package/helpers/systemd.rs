@@ -1,10 +1,11 @@
 //! `deb-systemd-helper`, which packages with units call three to five times each: the calls that only ask, or that find
-//! nothing to do, without Perl.
+//! nothing to do, without Perl; those that write are answered by [`units`](super::units).
 //!
 //! Owns: which versions of the program are known, and the replacement. Follows deb-systemd-helper(1p):
 //! `unmask` does nothing for units that are not there as links below `/etc/systemd/system` while no state of masked units
 //! is kept; `was-enabled` is true when all links named in the unit's state file exist, and when there is no such file;
-//! `debian-installed` tells whether there is one. Everything else is for the program itself.
+//! `debian-installed` tells whether there is one. `enable` runs `systemctl preset` for a unit without such a file. Everything
+//! else is for the program itself.
 
 use crate::tree::Digest;
 
@@ -19,6 +20,12 @@ const REPLACEMENT: &str = r#"#!/bin/sh
 plain() { exec /run/imagebuilder-helpers/plain/deb-systemd-helper "$@"; }
 states=/var/lib/systemd/deb-systemd-helper-enabled
 [ -n "${DPKG_MAINTSCRIPT_PACKAGE}" ] && [ -z "${DPKG_ROOT}${_DEB_SYSTEMD_HELPER_DEBUG}${_DEB_SYSTEMD_HELPER_PURGE}" ] || plain "$@"
+native() {
+	answer=plain
+	printf '%s\037' "$(($# + 1))" deb-systemd-helper "$@" >/run/imagebuilder-helpers/ask &&
+		read -r answer </run/imagebuilder-helpers/answer
+	[ "${answer}" != done ] || exit 0
+}
 for word in "$@"; do
 	case "${word}" in */*) plain "$@" ;; esac
 done
@@ -43,6 +50,16 @@ case "$#:$1:$2" in
 2:debian-installed:[!-]*)
 	[ -f "${states}/$2.dsh-also" ]
 	exit
+	;;
+2:update-state:[!-]*) native update-state "$2" ;;
+2:enable:[!-]*)
+	fresh=again
+	if [ ! -f "${states}/$2.dsh-also" ]; then
+		fresh=fresh
+		[ -x /bin/systemctl ] || plain "$@"
+		systemctl --root=/ --system --preset-mode=enable-only preset "$2" || plain "$@"
+	fi
+	native enable "$2" "${fresh}"
 	;;
 esac
 plain "$@"

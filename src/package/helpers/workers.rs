@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use super::{python, scripts};
+use super::{python, scripts, units};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::package::root::Root;
@@ -181,6 +181,10 @@ impl<'a> Crew<'a> {
         let crew = Arc::new(self);
         let mut workers = Vec::new();
         while let Some(fields) = pipes.question() {
+            if crew.units(&fields) {
+                pipes.answer(b"done\n");
+                continue;
+            }
             let command = crew.command(&fields);
             if command.is_some() && workers.is_empty() {
                 let count = std::thread::available_parallelism().map_or(1, usize::from);
@@ -213,12 +217,25 @@ impl<'a> Crew<'a> {
         })
     }
 
+    /// Whether this was a question to the unit helper, and is done.
+    fn units(&self, fields: &[Vec<u8>]) -> bool {
+        let words: Option<Vec<&str>> = fields.iter().map(|field| std::str::from_utf8(field).ok()).collect();
+        let Some(["deb-systemd-helper", words @ ..]) = words.as_deref() else { return false };
+        let done = Root::open(&self.root).and_then(|root| units::answer(&root, words));
+        done.unwrap_or_else(|error| {
+            tracing::debug!("`deb-systemd-helper {}` is left to the program itself: {error}", words.join(" "));
+            false
+        })
+    }
+
     /// What a worker's shell is told; nothing for what cannot be put off.
     fn command(&self, fields: &[Vec<u8>]) -> Option<Order> {
         let words: Option<Vec<&str>> = fields.iter().map(|field| std::str::from_utf8(field).ok()).collect();
         let words = words?;
-        if let ["later", list] = words.as_slice() {
-            return self.later(list);
+        match words.as_slice() {
+            ["later", list] => return self.later(list),
+            ["deb-systemd-helper", ..] => return None,
+            _ => {}
         }
         let line = match self.compile(&words) {
             Ok(Some(command)) => Some(command),
