@@ -3,11 +3,12 @@
 //!
 //! Owns: [`Helpers`] and which programs they stand in for. Three ways, each with the same files as result: byte compiling
 //! and a few long commands of scripts ([`scripts`]) are put off to workers that run the distribution's own program beside
-//! dpkg ([`workers`]); questions to the unit helper
-//! that have no effect are answered by its shell in place of starting Perl ([`systemd`]); host keys, which no image may
+//! dpkg ([`workers`]); questions to the unit helper and the enabling of units are answered without starting Perl
+//! ([`systemd`]), certificates are linked by one process ([`certificates`]); host keys, which no image may
 //! hold (seal removes them), are not made. What is not known to be equal goes to the program itself, which lies under
 //! another name meanwhile. `--plain-scripts` does without all of it.
 
+mod certificates;
 mod python;
 mod scripts;
 mod systemd;
@@ -43,6 +44,16 @@ esac
 exec "/run/imagebuilder-helpers/plain/${0##*/}" "$@"
 "#;
 
+/// What stands in for a program, if it is a known one.
+type Replacement = fn(&Digest) -> Option<&'static str>;
+
+const PROGRAMS: [(&str, Replacement); 4] = [
+    ("usr/bin/py3compile", |_| Some(PUT_OFF)),
+    ("usr/bin/ssh-keygen", |_| Some(NO_HOST_KEYS)),
+    ("usr/bin/deb-systemd-helper", systemd::replacement),
+    ("usr/sbin/update-ca-certificates", certificates::replacement),
+];
+
 /// For the time of one job.
 pub(super) struct Helpers<'scope> {
     workers: Option<Workers<'scope>>,
@@ -67,18 +78,17 @@ impl<'scope> Helpers<'scope> {
         let place = Bind { source: folder.path().to_path_buf(), target: TreePath::literal(FOLDER), read_only: false };
         let environment = job.environment.clone();
         let mut laid_over = 0;
-        let mut puts_off = false;
-        for (program, text) in
-            [("py3compile", Some(PUT_OFF)), ("ssh-keygen", Some(NO_HOST_KEYS)), ("deb-systemd-helper", None)]
-        {
-            let target = TreePath::literal("usr/bin").join(program.as_bytes());
+        let mut asks = false;
+        for (place, replacement) in PROGRAMS {
+            let target = TreePath::literal(place);
+            let program = place.rsplit('/').next().unwrap_or_default();
             let Some(real) = root.read(&target)? else { continue };
-            let Some(text) = text.or_else(|| systemd::replacement(&Digest::of(&real))) else { continue };
+            let Some(text) = replacement(&Digest::of(&real)) else { continue };
             let (kept, ours) = (plain.join(program), folder.path().join(program));
             executable(&kept, &real)?;
             executable(&ours, text.as_bytes())?;
             job.binds.push(Bind { source: ours, target, read_only: true });
-            puts_off |= program != "ssh-keygen";
+            asks |= ["py3compile", "deb-systemd-helper"].contains(&program);
             laid_over += 1;
         }
         for (number, (target, text)) in scripts::edit(root)?.into_iter().enumerate() {
@@ -86,14 +96,14 @@ impl<'scope> Helpers<'scope> {
             executable(&source, text.as_bytes())?;
             job.binds.push(Bind { source, target, read_only: true });
             executable(&folder.path().join(scripts::PROGRAM), scripts::LATER.as_bytes())?;
-            puts_off = true;
+            asks = true;
             laid_over += 1;
         }
         if laid_over > 0 {
             job.binds.push(place.clone());
         }
         let work = Job { environment, binds: vec![place], ..Job::default() };
-        let workers = match puts_off {
+        let workers = match asks {
             true => Some(Workers::start(scope, sandbox, root.path(), folder.path(), work)?),
             false => None,
         };
