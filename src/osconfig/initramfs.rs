@@ -35,6 +35,13 @@ fn apply(editor: &mut Editor) -> Result<()> {
         }
         text += &format!("COMPRESS={compress}\n");
     }
+    if let Some(level) = initramfs.compress_level {
+        if !(1..=19).contains(&level) {
+            return Err(Error::documents(format!("`{level}` is not a level of the initramfs' compression"))
+                .hint("`kernel.initramfs.compressLevel` is 1 (quick) to 19 (small), for gzip and xz to 9"));
+        }
+        text += &format!("COMPRESSLEVEL={level}\n");
+    }
     // No swap of the build machine must be searched for on the node.
     text += "RESUME=none\n";
     let origin = editor.origin(&["kernel", "initramfs"]);
@@ -65,6 +72,12 @@ mod tests {
         fixture::apply(&mut tree, &params).unwrap();
         assert!(fixture::text(&tree, FILE).unwrap().ends_with("MODULES=list\nCOMPRESS=zstd\nRESUME=none\n"));
         assert!(fixture::text(&tree, LIST).unwrap().ends_with("bonding\n"));
+        params.kernel.initramfs.compress_level = Some(3);
+        fixture::apply(&mut tree, &params).unwrap();
+        assert!(fixture::text(&tree, FILE).unwrap().contains("\nCOMPRESS=zstd\nCOMPRESSLEVEL=3\n"));
+        params.kernel.initramfs.compress_level = Some(20);
+        assert!(fixture::apply(&mut tree, &params).unwrap_err().hints()[0].contains("1 (quick) to 19"));
+        params.kernel.initramfs.compress_level = None;
         params.kernel.initramfs.compress = Some("rar".into());
         assert!(fixture::apply(&mut tree, &params).unwrap_err().hints()[0].contains("zstd"));
     }

@@ -73,6 +73,9 @@ pub struct Initramfs {
     /// `COMPRESS=` of initramfs.conf(5): `zstd`, `gzip`, ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compress: Option<String>,
+    /// `COMPRESSLEVEL=` of initramfs.conf(5): a level of that program, where the release's initramfs-tools know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compress_level: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
