@@ -63,6 +63,8 @@ struct Inner {
     snippet: Option<String>,
     /// The setting at fault, as a path below `params`: who knows the documents can tell where it was written.
     subject: Option<Vec<String>>,
+    /// File, line and column at fault, when the message names them too.
+    place: Option<(String, u32, u32)>,
 }
 
 impl Error {
@@ -74,6 +76,7 @@ impl Error {
             hints: Vec::new(),
             snippet: None,
             subject: None,
+            place: None,
         }))
     }
 
@@ -129,6 +132,18 @@ impl Error {
     /// The setting at fault, if the error is about one.
     pub fn subject(&self) -> Option<&[String]> {
         self.0.subject.as_deref()
+    }
+
+    /// Says for programs which file, line and column are at fault. The first one named stays.
+    #[must_use]
+    pub fn at(mut self, file: &str, line: u32, column: u32) -> Self {
+        self.0.place.get_or_insert_with(|| (file.to_owned(), line, column));
+        self
+    }
+
+    /// File, line and column at fault; line 0 is the whole file.
+    pub fn place(&self) -> Option<(&str, u32, u32)> {
+        self.0.place.as_ref().map(|(file, line, column)| (file.as_str(), *line, *column))
     }
 
     pub fn kind(&self) -> Kind {

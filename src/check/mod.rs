@@ -6,6 +6,7 @@
 
 pub mod documents;
 pub mod hygiene;
+pub mod problem;
 
 use crate::document::Diagnostic;
 use crate::error::{Error, Result};

@@ -22,6 +22,7 @@ mod phase;
 mod rebuild;
 mod render;
 pub mod signals;
+mod validate;
 mod verify;
 
 use std::io::IsTerminal;
@@ -104,6 +105,7 @@ pub enum Verb {
     Diff(diff::Args),
     Rebuild(rebuild::Args),
     Verify(verify::Args),
+    Validate(validate::Args),
     Explain(explain::Args),
     Cache(cache::Args),
     Doctor(doctor::Args),
@@ -187,6 +189,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Diff(args) => diff::run(args),
         Verb::Rebuild(args) => rebuild::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
+        Verb::Validate(args) => validate::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Cache(args) => cache::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),

@@ -79,11 +79,28 @@ impl Diagnostic {
         self
     }
 
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub fn place(&self) -> &Position {
+        &self.at
+    }
+
+    /// Other places, and what they have to do with it.
+    pub fn notes(&self) -> &[(Position, String)] {
+        &self.notes
+    }
+
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
     /// Adds the place to an error that came from elsewhere: its position to the message, the lines below it. The
     /// message of the diagnostic does not count.
     pub fn attach(self, error: Error) -> Error {
         let snippet = self.snippet();
-        let error = error.add_context(self.at.to_string());
+        let error = error.add_context(self.at.to_string()).at(self.at.file(), self.at.line(), self.at.column());
         if snippet.is_empty() { error } else { error.snippet(snippet) }
     }
 
@@ -140,7 +157,9 @@ fn marked<'a>(
 impl From<Diagnostic> for Error {
     fn from(diagnostic: Diagnostic) -> Self {
         let snippet = diagnostic.snippet();
-        let mut error = Error::documents(format!("{}: {}", diagnostic.at, diagnostic.message));
+        let at = &diagnostic.at;
+        let error = Error::documents(format!("{at}: {}", diagnostic.message));
+        let mut error = error.at(at.file(), at.line(), at.column());
         if !snippet.is_empty() {
             error = error.snippet(snippet);
         }

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod tests;
+pub mod validate;
 
 use std::path::{Component, Path, PathBuf};
 
