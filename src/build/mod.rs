@@ -6,6 +6,7 @@ mod ahead;
 pub mod cache;
 mod clock;
 mod crew;
+mod delivery;
 pub mod evidence;
 pub mod initramfs;
 pub mod pack;

@@ -1,24 +1,24 @@
-//! Everything that can fail on input or network, before the first byte of an image is built: the lock, the packages.
+//! Everything that can fail on input, before the first byte of an image is built: the lock, and whether it fits.
 //!
 //! Owns: [`prepare`], [`Locking`] (where the lock comes from) and [`make_lock`], which the verb `lock` uses too. A lock
 //! that is there is compared with the documents and this program first; only then anything is fetched, and an index
-//! never is.
+//! never is. Packages are fetched while others are built ([`delivery`](super::delivery)), or not at all.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock;
 use super::pack::Format;
 use super::run::Options;
 use super::toolstree::{self, Program, Source};
-use crate::api::params::software::Layer;
 use crate::boot::{Identity, Layout};
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::fetch::deb_path;
-use crate::package::lock::{Lock, LockedFile, answers, newest_build_time};
+use crate::package::lock::{Lock, LockedFile, LockedPackage, answers, newest_build_time};
 use crate::package::{self, Environment, fetch, keyring};
-use crate::plan::{self, Intent, LockedPlan, StepName, drift};
+use crate::plan::{self, Intent, LockedPlan, drift};
 use crate::tree::Digest;
 use crate::tree::store::Store;
 
@@ -36,14 +36,17 @@ pub enum Locking {
     Given(Box<Lock>),
 }
 
-/// An Intent with its packages resolved and at hand.
+/// An Intent with its packages resolved.
 pub struct Prepared<'a> {
     pub intent: &'a Intent,
+    /// Its epoch may be left open; [`Prepared::settle`] knows it.
     pub lock: Lock,
-    pub plan: LockedPlan,
     pub layout: Layout,
-    /// In the order of `lock.packages()`. Not there yet before [`Prepared::fetch`].
+    /// In the order of `lock.packages()`. Not there before they were fetched.
     pub debs: Vec<PathBuf>,
+    /// What they are made into is not at hand.
+    pub wanted: bool,
+    settled: OnceLock<Settled>,
     fetched: AtomicBool,
     /// Keyrings that repositories name by path, for the image's own sources.
     pub keyrings: BTreeMap<String, Vec<u8>>,
@@ -51,16 +54,65 @@ pub struct Prepared<'a> {
     pub tools: Option<(Source, Lock)>,
 }
 
+/// What is known of an image once its packages are there, or their times are known.
+pub struct Settled {
+    pub lock: Lock,
+    pub plan: LockedPlan,
+}
+
 impl Prepared<'_> {
-    /// Brings the packages into the store, unless they are known to be there. They are left out of [`prepare`] when
-    /// what they are made into is at hand.
+    /// Brings all packages into the store, unless they are known to be there.
     pub fn fetch(&self, environment: &Environment) -> Result<()> {
         if !self.fetched.load(Ordering::Relaxed) {
-            fetch_packages(self.intent, &self.lock, environment)?;
+            let packages: Vec<_> = self.lock.packages().cloned().collect();
+            fetch_packages(self.intent, &self.lock, &packages, environment)?;
             self.fetched.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
+
+    /// Brings the packages of one layer, lowest first, if they are wanted.
+    pub fn fetch_layer(&self, layer: usize, environment: &Environment) -> Result<()> {
+        let packages = &self.lock.layers[layer].packages;
+        if !self.wanted || packages.is_empty() {
+            return Ok(());
+        }
+        fetch_packages(self.intent, &self.lock, packages, environment)?;
+        if layer + 1 == self.lock.layers.len() {
+            self.fetched.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The identities of the layers, bottom to top.
+    pub fn layer_keys(&self) -> Vec<Digest> {
+        plan::locked::layer_digests(self.intent, &self.lock).into_iter().map(|(_, digest)| digest).collect()
+    }
+
+    /// To be called when all packages are there: the epoch, and with it the plan.
+    pub fn settle(&self, environment: &Environment) -> Result<&Settled> {
+        if let Some(settled) = self.settled.get() {
+            return Ok(settled);
+        }
+        let newest = match answers::recall_time(&self.lock, environment) {
+            Some(newest) => newest,
+            None => {
+                let newest = newest_build_time(&self.debs)?;
+                answers::keep_time(&self.lock, newest, environment)?;
+                newest
+            }
+        };
+        let settled = settled(self.intent, &self.lock, newest, environment)?;
+        Ok(self.settled.get_or_init(|| settled))
+    }
+}
+
+/// `newest` is the time of the newest package.
+fn settled(intent: &Intent, lock: &Lock, newest: i64, environment: &Environment) -> Result<Settled> {
+    clock::check(environment.now, lock.epoch.into_iter().chain([newest]))?;
+    let lock = Lock { epoch: lock.epoch.or(Some(newest)), ..lock.clone() };
+    let plan = LockedPlan::new(intent, &lock)?;
+    Ok(Settled { lock, plan })
 }
 
 pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> Result<Prepared<'a>> {
@@ -89,41 +141,30 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
             (completed(intent, lock, options.epoch)?, true)
         }
     };
-    let Packages { lock, debs, newest, fetched } = packages(intent, lock, environment, store)?;
-    clock::check(environment.now, lock.epoch.into_iter().chain([newest]))?;
-    let plan = LockedPlan::new(intent, &lock)?;
-    let tools = match options.verify {
-        true => Some(tools(intent, &lock, is_new, environment)?),
-        false => None,
+    let debs = lock.packages().map(|package| deb_path(&environment.cache, &package.sha256)).collect();
+    clock::check(environment.now, lock.epoch)?;
+    let mut one = Prepared {
+        intent,
+        lock,
+        layout,
+        debs,
+        wanted: true,
+        settled: OnceLock::new(),
+        fetched: false.into(),
+        keyrings,
+        tools: None,
     };
-    Ok(Prepared { intent, lock, plan, layout, debs, fetched: fetched.into(), keyrings, tools })
-}
-
-/// The packages of a lock, and the lock with its epoch.
-struct Packages {
-    lock: Lock,
-    debs: Vec<PathBuf>,
-    /// The newest build time.
-    newest: i64,
-    /// Else the root file system that they make is in the store.
-    fetched: bool,
-}
-
-fn packages(intent: &Intent, mut lock: Lock, environment: &Environment, store: &Store) -> Result<Packages> {
-    if let Some(newest) = answers::recall_time(&lock, environment) {
-        let settled = Lock { epoch: lock.epoch.or(Some(newest)), ..lock.clone() };
-        let plan = LockedPlan::new(intent, &settled)?;
-        if Layer::ALL.last().is_some_and(|top| store.has(plan.digest_of(StepName::Rootfs(*top)))) {
-            let debs = lock.packages().map(|package| deb_path(&environment.cache, &package.sha256)).collect();
+    if answers::recall_time(&one.lock, environment).is_some() {
+        one.settle(environment)?;
+        if one.layer_keys().last().is_some_and(|top| store.has(*top)) {
             environment.reporter.note("packages: not needed, what they make is in the cache");
-            return Ok(Packages { lock: settled, debs, newest, fetched: false });
+            one.wanted = false;
         }
     }
-    let debs = fetch_packages(intent, &lock, environment)?;
-    lock.settle_epoch(&debs)?;
-    let newest = newest_build_time(&debs)?;
-    answers::keep_time(&lock, newest, environment)?;
-    Ok(Packages { lock, debs, newest, fetched: true })
+    if options.verify {
+        one.tools = Some(tools(intent, &one.lock, is_new, environment)?);
+    }
+    Ok(one)
 }
 
 /// The programs that check the image. Its lock names them, so no index is needed.
@@ -176,10 +217,14 @@ pub fn missing(intent: &Intent) -> Error {
     error.hint("make it with `imagebuilder lock` on the same documents, and commit it")
 }
 
-fn fetch_packages(intent: &Intent, lock: &Lock, environment: &Environment) -> Result<Vec<PathBuf>> {
-    let packages: Vec<_> = lock.packages().cloned().collect();
+fn fetch_packages(
+    intent: &Intent,
+    lock: &Lock,
+    packages: &[LockedPackage],
+    environment: &Environment,
+) -> Result<Vec<PathBuf>> {
     let repositories = lock.repositories_at(&intent.package_request())?;
-    fetch::fetch_all(&packages, &repositories, environment).map_err(|error| match error.kind() {
+    fetch::fetch_all(packages, &repositories, environment).map_err(|error| match error.kind() {
         Kind::Network => error.hint(
             "archives drop packages when newer ones come: `imagebuilder lock --update` takes those; a `snapshot` \
              of the repository, or a store that has them, keeps the old ones",

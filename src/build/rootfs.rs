@@ -9,10 +9,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 use rayon::prelude::*;
 
+use super::clock;
 use super::crew::{Crew, Work};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -54,13 +55,17 @@ pub struct Workshop<'a> {
     pub folder: &'a mut Folder,
     /// A folder of the host for small files.
     pub scratch: &'a Path,
+    /// Waits until the packages of a layer, by position, are there.
+    pub arrived: &'a (dyn Fn(usize) -> Result<()> + Sync),
+    /// The clock of the run.
+    pub now: i64,
     /// Leave all the work to the distribution's scripts. The result is the same.
     pub plain: bool,
     pub reporter: &'a Reporter,
 }
 
 /// Builds all layers, bottom to top, and gives the topmost.
-pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
+pub fn build<'a>(layers: &'a [Layer<'a>], workshop: &mut Workshop<'a>) -> Result<Tree> {
     layers.iter().try_for_each(check_order)?;
     let (tree, known) = highest(layers, workshop)?;
     if known == layers.len() {
@@ -73,28 +78,32 @@ pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> 
 }
 
 /// All layers but the lowest `known`, which `tree` holds.
-fn build_above<'scope, 'a: 'scope>(
+fn build_above<'scope, 'a: 'scope, 'w: 'a>(
     mut tree: Tree,
     known: usize,
-    layers: &[Layer<'_>],
-    workshop: &mut Workshop<'_>,
+    layers: &'a [Layer<'a>],
+    workshop: &mut Workshop<'w>,
     stage: &'a Stage,
     scope: &'scope Scope<'scope, 'a>,
 ) -> Result<Tree> {
     let mut epoch = 0;
-    let mut ready: Option<Crew<'scope, 'a>> = None;
+    let mut ready: Option<ScopedJoinHandle<'scope, Result<Option<Crew<'scope, 'a>>>>> = None;
+    let supplies = Supplies { store: workshop.store, stage, arrived: workshop.arrived, reporter: workshop.reporter };
     for (index, layer) in layers.iter().enumerate() {
+        (workshop.arrived)(index)?;
         for deb in layer.debs {
             epoch = epoch.max(build_time(deb).with_context(|| format!("reading {}", deb.display()))?);
         }
+        clock::check(workshop.now, [epoch])?;
         if index < known {
             continue;
         }
         let context = || format!("building layer {}", layer.locked.layer.name());
         let crew = match ready.take() {
-            Some(crew) => Some(crew),
-            None => crew_for(layer, workshop, stage, scope, false).with_context(context)?,
+            Some(ready) => ready.join().map_err(|_| Error::build("a thread that prepares packages has failed"))?,
+            None => crew_for(index, layer, supplies, scope, false),
         };
+        let crew = crew.with_context(context)?;
         let Some(crew) = crew else {
             // Another process has made it while we waited.
             let made = workshop.store.load(layer.key)?;
@@ -103,7 +112,7 @@ fn build_above<'scope, 'a: 'scope>(
         };
         // While scripts of this layer run, the next one's packages are decompressed.
         if let Some(next) = layers.get(index + 1) {
-            ready = crew_for(next, workshop, stage, scope, true)?;
+            ready = Some(scope.spawn(move || crew_for(index + 1, next, supplies, scope, true)));
         }
         tree = make(layer, crew, &tree, epoch, workshop).with_context(context)?;
     }
@@ -121,23 +130,34 @@ fn highest(layers: &[Layer<'_>], workshop: &Workshop<'_>) -> Result<(Tree, usize
     Ok((Tree::new(), 0))
 }
 
-/// Starts to prepare a layer's packages; nothing if another process has made the layer by now.
-fn crew_for<'scope, 'a: 'scope>(
-    layer: &Layer<'_>,
-    workshop: &Workshop<'_>,
+/// What preparing packages needs.
+#[derive(Clone, Copy)]
+struct Supplies<'a> {
+    store: &'a Store,
     stage: &'a Stage,
+    arrived: &'a (dyn Fn(usize) -> Result<()> + Sync),
+    reporter: &'a Reporter,
+}
+
+/// Starts to prepare a layer's packages once they are there; nothing if another process has made the layer by now.
+fn crew_for<'scope, 'a: 'scope>(
+    index: usize,
+    layer: &Layer<'_>,
+    supplies: Supplies<'a>,
     scope: &'scope Scope<'scope, 'a>,
     ahead: bool,
 ) -> Result<Option<Crew<'scope, 'a>>> {
-    let pack = Arc::new(workshop.store.writer(layer.key)?);
-    if workshop.store.load(layer.key)?.is_some() {
+    (supplies.arrived)(index)?;
+    let pack = Arc::new(supplies.store.writer(layer.key)?);
+    if supplies.store.load(layer.key)?.is_some() {
         return Ok(None);
     }
-    let packages = Arc::new(open_packages(layer, workshop.store)?);
+    let packages = Arc::new(open_packages(layer, supplies.store)?);
     // Ahead of its layer there is time for what takes longest, a kernel with its modules above all.
     let order = if ahead { waves::largest(&packages) } else { waves::likely(&packages) };
     let title = format!("decompress {}", layer.locked.layer.name());
-    Ok(Some(Crew::start(scope, Work { packages, order, stage, pack }, ahead, title, workshop.reporter)))
+    let work = Work { packages, order, stage: supplies.stage, pack };
+    Ok(Some(Crew::start(scope, work, ahead, title, supplies.reporter)))
 }
 
 fn check_order(layer: &Layer<'_>) -> Result<()> {

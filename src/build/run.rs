@@ -1,10 +1,11 @@
 //! From Intents to published images: resolve, fetch, root file system, initramfs, osconfig, seal, check, pack, publish.
 //!
-//! Owns: [`run`] and the order of the steps. Everything that can fail on input or network comes first, for all images,
-//! before the first byte is built. The caller has entered its user namespace (`sandbox::userns::enter`).
+//! Owns: [`run`] and the order of the steps. Everything that can fail on input comes first, for all images, before the
+//! first byte is built; packages are fetched meanwhile. The caller has entered its user namespace (`sandbox::userns::enter`).
 
 use std::path::{Path, PathBuf};
 
+use super::delivery::Delivery;
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared, prepare};
@@ -81,16 +82,35 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
         .map_err(|error| space::explain(error, &space::places(&prepared, options, &work, need)))
 }
 
+/// Builds while packages are still on their way.
 fn build_all(prepared: &[Prepared<'_>], options: &Options<'_>, caches: &Caches, work: &Path) -> Result<Vec<Built>> {
+    let delivery = Delivery::new(prepared.len());
+    std::thread::scope(|scope| {
+        let bringing = scope.spawn(|| delivery.bring(prepared, &options.environment));
+        let built = build_each(prepared, options, caches, &delivery, work);
+        let brought = bringing.join().map_err(|_| Error::build("the thread that fetches packages has failed"))?;
+        // What could not be fetched is why something could not be built.
+        brought.and(built)
+    })
+}
+
+fn build_each(
+    prepared: &[Prepared<'_>],
+    options: &Options<'_>,
+    caches: &Caches,
+    delivery: &Delivery,
+    work: &Path,
+) -> Result<Vec<Built>> {
     let tools = prepared.iter().map(|one| tools(one, options, &caches.store, work)).collect::<Result<Vec<_>>>()?;
     let mut folders = 0..;
     let mut new_folder = || Folder::create(&work.join(format!("root{}", folders.next().unwrap_or(0))));
     let mut folder = new_folder()?;
     let mut built = Vec::with_capacity(prepared.len());
-    for (one, tools) in prepared.iter().zip(tools) {
+    for (image, (one, tools)) in prepared.iter().zip(tools).enumerate() {
+        let arrived = |layer: usize| delivery.wait(image, layer);
         let mut attempt = 1;
         built.push(loop {
-            let result = build(one, options, caches, &mut folder, work, tools.as_ref());
+            let result = build(one, options, caches, &arrived, &mut folder, work, tools.as_ref());
             if result.is_err() && attempt < ATTEMPTS && caches.store.set_damaged_aside()? {
                 // What is missing now is made again; what the folder holds is not known.
                 attempt += 1;
@@ -136,13 +156,15 @@ fn build(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
+    arrived: &(dyn Fn(usize) -> Result<()> + Sync),
     folder: &mut Folder,
     work: &Path,
     tools: Option<&Tree>,
 ) -> Result<Built> {
-    let (intent, reporter) = (one.intent, &options.environment.reporter);
-    let (store, epoch) = (&caches.store, Mtime { seconds: one.plan.epoch, nanoseconds: 0 });
-    let mut tree = root_file_system(one, options, store, folder, work)?;
+    let (intent, reporter, store) = (one.intent, &options.environment.reporter, &caches.store);
+    let mut tree = root_file_system(one, options, store, arrived, folder, work)?;
+    let plan = &one.settle(&options.environment)?.plan;
+    let epoch = Mtime { seconds: plan.epoch, nanoseconds: 0 };
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
     add_initramfs(one, options, caches, folder, work, &mut tree, &facts)?;
@@ -153,7 +175,7 @@ fn build(
     drop(step);
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
-    seal::seal(&mut tree, epoch, &declared, &one.plan.metadata)?;
+    seal::seal(&mut tree, epoch, &declared, &plan.metadata)?;
     step.finish(format!("{} entries", tree.len()));
 
     let scratch = scratch(work, "pack-")?;
@@ -165,15 +187,15 @@ fn root_file_system(
     one: &Prepared<'_>,
     options: &Options<'_>,
     store: &Store,
+    arrived: &(dyn Fn(usize) -> Result<()> + Sync),
     folder: &mut Folder,
     work: &Path,
 ) -> Result<Tree> {
     let mut debs = one.debs.as_slice();
     let mut layers = Vec::new();
-    for locked in &one.lock.layers {
+    for (locked, key) in one.lock.layers.iter().zip(one.layer_keys()) {
         let (own, rest) = debs.split_at(locked.packages.len());
         debs = rest;
-        let key = one.plan.digest_of(StepName::Rootfs(locked.layer));
         layers.push(rootfs::Layer { key, locked, debs: own });
     }
     let reporter = &options.environment.reporter;
@@ -183,9 +205,20 @@ fn root_file_system(
             return Ok(tree);
         }
     }
-    one.fetch(&options.environment)?;
-    let plain = options.plain_scripts;
-    let mut workshop = rootfs::Workshop { store, sandbox: options.sandbox, folder, scratch: work, plain, reporter };
+    if !one.wanted {
+        // It was there a moment ago.
+        one.fetch(&options.environment)?;
+    }
+    let mut workshop = rootfs::Workshop {
+        store,
+        sandbox: options.sandbox,
+        folder,
+        scratch: work,
+        arrived,
+        now: options.environment.now,
+        plain: options.plain_scripts,
+        reporter,
+    };
     rootfs::build(&layers, &mut workshop)
 }
 
@@ -199,7 +232,7 @@ fn add_initramfs(
     facts: &Facts<'_>,
 ) -> Result<()> {
     let store = &caches.store;
-    let key = one.plan.digest_of(StepName::Initramfs);
+    let key = one.settle(&options.environment)?.plan.digest_of(StepName::Initramfs);
     if let Some(overlay) = store.load(key)? {
         options.environment.reporter.note(format!("initramfs of {} is in the store", one.intent.image));
         return initramfs::install(tree, &overlay);
@@ -238,6 +271,7 @@ fn publish(
     clusters: &Clusters,
 ) -> Result<Built> {
     let (intent, reporter) = (one.intent, &options.environment.reporter);
+    let settled = one.settle(&options.environment)?;
     let output = output_folder(intent, options);
     let staging = Staging::open(&output, &intent.image)?;
     let outputs: Vec<pack::Output> = intent
@@ -250,7 +284,7 @@ fn publish(
         params: &intent.params,
         layout: &one.layout,
         places: &|pointer| intent.place(pointer),
-        epoch: one.plan.epoch,
+        epoch: settled.plan.epoch,
         sandbox: options.sandbox,
         scratch,
         clusters: Some(clusters),
@@ -286,7 +320,7 @@ fn publish(
         intent.output_metadata_file_name.clone().unwrap_or_else(|| format!("{name}.output-metadata.yaml"));
     let side_files = [
         (metadata_name, evidence::output_metadata(&output, &records)),
-        (format!("{name}.lock.yaml"), one.lock.to_yaml()),
+        (format!("{name}.lock.yaml"), settled.lock.to_yaml()),
         (format!("{name}.origins.yaml"), evidence::origins(&intent.origins())),
     ];
     for (name, text) in side_files {

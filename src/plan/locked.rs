@@ -131,14 +131,8 @@ impl LockedPlan {
     pub fn new(intent: &Intent, lock: &Lock) -> Result<LockedPlan> {
         drift::check(intent, lock)?;
         let epoch = lock.epoch.ok_or_else(|| Error::build("the lock does not say its epoch yet"))?;
-        let mut steps: Vec<Step> = Vec::new();
-        let mut below = None;
-        for layer in Layer::ALL {
-            let unapproved = &intent.params.software.unapproved_packages;
-            let inputs = rootfs_inputs(&lock.architecture, unapproved, lock.layer(layer), below);
-            below = Some(push(&mut steps, StepName::Rootfs(layer), inputs));
-        }
-        let below = below.expect("there are layers");
+        let mut steps = layer_steps(intent, lock);
+        let below = steps.last().expect("there are layers").digest;
         let initramfs = push(&mut steps, StepName::Initramfs, initramfs_inputs(intent, epoch, below));
         let settings = |params: &Params| {
             BTreeMap::from([("image", intent.image.clone()), ("initramfs", initramfs.to_hex()), ("params", of(params))])
@@ -169,6 +163,24 @@ impl LockedPlan {
     pub fn to_yaml(&self) -> String {
         intent::yaml(self)
     }
+}
+
+fn layer_steps(intent: &Intent, lock: &Lock) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for layer in Layer::ALL {
+        let unapproved = &intent.params.software.unapproved_packages;
+        let below = steps.last().map(|below| below.digest);
+        let inputs = rootfs_inputs(&lock.architecture, unapproved, lock.layer(layer), below);
+        push(&mut steps, StepName::Rootfs(layer), inputs);
+    }
+    steps
+}
+
+/// The identities of the lock's layers. They are known before any package is there.
+pub fn layer_digests(intent: &Intent, lock: &Lock) -> Vec<(Layer, Digest)> {
+    let steps = layer_steps(intent, lock);
+    let of = |layer| steps.iter().find(|step| step.step == StepName::Rootfs(layer));
+    lock.layers.iter().filter_map(|locked| Some((locked.layer, of(locked.layer)?.digest))).collect()
 }
 
 /// What decides a layer: its packages, and the layer below. No epoch: what scripts of a layer see is that of its own
