@@ -9,11 +9,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use imagebuilder::package::binary::Binary;
+use imagebuilder::package::binary::{Binary, Source};
 use imagebuilder::package::database::Database;
 use imagebuilder::package::root::Root;
 use imagebuilder::package::stage::Stage;
 use imagebuilder::package::unpack::{Conffiles, Unpacker};
+use imagebuilder::tree::store::Store;
+use imagebuilder::tree::{Digest, Tree};
 use tar::{Builder, EntryType, Header};
 
 fn privileged() -> bool {
@@ -431,4 +433,70 @@ fn the_first_packages_get_their_configuration_at_once() {
     let sum = Command::new("md5sum").arg(root.join("etc/a.conf")).output().unwrap();
     let sum = String::from_utf8_lossy(&sum.stdout)[..32].to_string();
     assert!(status.contains(&format!("Conffiles:\n /etc/a.conf {sum}\n")), "{status}");
+}
+
+/// Set for the child of [`a_very_large_package_is_never_in_memory_as_a_whole`].
+const LARGE: &str = "IMAGEBUILDER_TEST_LARGE";
+
+/// Ten files of 52 MiB, as firmware and kernels have them, behind a compression that takes next to no time.
+fn large_deb(path: &Path) {
+    let mut data = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let block: Vec<u8> = (0..1u32 << 20).map(|at| (at / 5) as u8).collect();
+    for number in 0..10 {
+        let mut header = ::tar::Header::new_gnu();
+        header.set_path(format!("./large-{number}")).unwrap();
+        header.set_mode(0o644);
+        header.set_size(52 << 20);
+        header.set_cksum();
+        data.write_all(header.as_bytes()).unwrap();
+        for _ in 0..52 {
+            data.write_all(&block).unwrap();
+        }
+    }
+    let control = archive(&[file("./control", &simple("large"))]);
+    let mut out = std::fs::File::create(path).unwrap();
+    out.write_all(b"!<arch>\n").unwrap();
+    let members =
+        [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar.zst", data.finish().unwrap())];
+    for (name, mut bytes) in members {
+        write!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).unwrap();
+        if bytes.len() % 2 == 1 {
+            bytes.push(b'\n');
+        }
+        out.write_all(&bytes).unwrap();
+    }
+}
+
+/// What the child does: decompresses the package, keeps it, and prepares it again of what is kept.
+#[test]
+fn large_package_in_a_process_of_its_own() {
+    let Some(folder) = std::env::var_os(LARGE).map(PathBuf::from) else { return };
+    let deb = folder.join("large.deb");
+    let sha256 = Digest::of(b"its name in the store");
+    let store = Store::open(&folder.join("cache")).unwrap();
+    for turn in ["decompressed", "kept"] {
+        let binary = Binary::open_known(&deb, sha256, &store).unwrap();
+        assert_eq!(matches!(binary.source, Source::Kept(_)), turn == "kept");
+        let stage = Stage::new(&folder.join(turn), 160 << 20).unwrap();
+        let pack = store.writer(Digest::of(turn.as_bytes())).unwrap();
+        let staged = stage.prepare(&binary, Some(&pack)).unwrap();
+        assert_eq!(staged.size, 520 << 20);
+        drop(staged);
+        pack.save(&Tree::new()).unwrap();
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    println!("peak {peak} KiB");
+    assert!(peak.parse::<u64>().unwrap() < 100 << 10, "{peak} KiB for a package of 520 MiB");
+}
+
+#[test]
+fn a_very_large_package_is_never_in_memory_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    large_deb(&folder.path().join("large.deb"));
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "large_package_in_a_process_of_its_own", "--nocapture"]).env(LARGE, folder.path());
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("peak "), "{said}");
 }

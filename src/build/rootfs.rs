@@ -29,7 +29,7 @@ use crate::package::waves;
 use crate::report::{Reporter, Step, Unit};
 use crate::sandbox::{Sandbox, workarea::is_in_memory};
 use crate::tree::host::Folder;
-use crate::tree::store::Store;
+use crate::tree::store::{Store, Unsaved};
 use crate::tree::{Digest, Mtime, Origin, Tree, TreePath};
 
 /// Origin of what no package ships: maintainer scripts made it.
@@ -88,6 +88,7 @@ fn build_above<'scope, 'a: 'scope, 'w: 'a>(
 ) -> Result<Tree> {
     let mut epoch = 0;
     let mut ready: Option<ScopedJoinHandle<'scope, Result<Option<Crew<'scope, 'a>>>>> = None;
+    let mut saving: Option<ScopedJoinHandle<'scope, Result<()>>> = None;
     let supplies = Supplies { store: workshop.store, stage, arrived: workshop.arrived, reporter: workshop.reporter };
     for (index, layer) in layers.iter().enumerate() {
         (workshop.arrived)(index)?;
@@ -100,7 +101,7 @@ fn build_above<'scope, 'a: 'scope, 'w: 'a>(
         }
         let context = || format!("building layer {}", layer.locked.layer.name());
         let crew = match ready.take() {
-            Some(ready) => ready.join().map_err(|_| Error::build("a thread that prepares packages has failed"))?,
+            Some(ready) => joined(ready),
             None => crew_for(index, layer, supplies, scope, false),
         };
         let crew = crew.with_context(context)?;
@@ -114,9 +115,21 @@ fn build_above<'scope, 'a: 'scope, 'w: 'a>(
         if let Some(next) = layers.get(index + 1) {
             ready = Some(scope.spawn(move || crew_for(index + 1, next, supplies, scope, true)));
         }
-        tree = make(layer, crew, &tree, epoch, workshop).with_context(context)?;
+        let made = make(layer, crew, &tree, epoch, workshop).with_context(context)?;
+        tree = made.tree().clone();
+        // The next layer does not wait for the disk; what it stands on is saved before it.
+        let below = saving.take();
+        saving = Some(scope.spawn(move || {
+            below.map_or(Ok(()), joined)?;
+            made.save().map(drop)
+        }));
     }
+    saving.map_or(Ok(()), joined)?;
     Ok(tree)
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| Error::build("a thread that makes layers has failed"))?
 }
 
 /// The highest layer that is in the store, and how many layers it holds.
@@ -167,10 +180,16 @@ fn check_order(layer: &Layer<'_>) -> Result<()> {
     Err(Error::build(format!("{} package files for {} packages", layer.debs.len(), layer.locked.packages.len())))
 }
 
-fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, workshop: &mut Workshop<'_>) -> Result<Tree> {
+fn make(
+    layer: &Layer<'_>,
+    crew: Crew<'_, '_>,
+    below: &Tree,
+    epoch: i64,
+    workshop: &mut Workshop<'_>,
+) -> Result<Unsaved> {
     let name = layer.locked.layer.name();
     if layer.locked.packages.is_empty() && adds_no_marks(below, layer.locked)? {
-        return crew.finish()?.save(below);
+        return crew.finish()?.finish(below);
     }
     workshop.folder.show(below).context("preparing the layer below")?;
     let root = Root::open(workshop.folder.path())?;
@@ -204,9 +223,9 @@ fn make(layer: &Layer<'_>, crew: Crew<'_, '_>, below: &Tree, epoch: i64, worksho
     let tree = workshop.folder.scan(&pack, &|path| origins.of(path))?;
     let mut tree = attribute(tree, &origins)?;
     settle_times(&mut tree, epoch);
-    let tree = pack.save(&tree)?;
+    let made = pack.finish(&tree)?;
     step.finish(format!("{} files", tree.len()));
-    Ok(tree)
+    Ok(made)
 }
 
 /// Opens all package files side by side and compares them with the lock.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 pub use content::{Content, Digest, ReadAt};
-pub use pack_file::PackFile;
+pub use pack_file::{PackFile, begin_to_flush};
 pub use path::TreePath;
 
 /// Where an entry came from: a package, a document value, a script step. Shared, because thousands of entries have

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +145,14 @@ fn check_end(place: Place, buffer: &[u8], skip: u64) -> Result<()> {
         Some(end) if end <= place.size => Ok(()),
         _ => Err(Error::build("reading past the end of a file's content")),
     }
+}
+
+/// Asks the kernel to begin to bring these bytes to the disk, so that there is less to wait for at the end. What does not
+/// work is not missed: the file is synced when it is complete.
+pub fn begin_to_flush(file: &File, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
+    // SAFETY: a system call on an open file, with no memory of ours.
+    _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 #[cfg(test)]

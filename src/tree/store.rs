@@ -33,13 +33,15 @@ use super::codec::{self, Packs};
 use super::holes::{HoleFinder, is_zero};
 use super::records::{self, Record, Records};
 use super::sweep::{self, Gate};
-use super::{Content, Digest, Kind, PackFile, Tree, clusters};
+use super::{Content, Digest, Kind, PackFile, Tree, begin_to_flush, clusters};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
 use crate::report::Reporter;
 
 /// Files up to this size are read once, in one piece; larger ones twice, in pieces.
-const ONE_PIECE: u64 = 64 << 20;
+const ONE_PIECE: u64 = 16 << 20;
+/// So many new bytes are sent on their way to the disk at once.
+const FLUSH: u64 = 32 << 20;
 
 /// Raised whenever a saved Tree would be read as something else than what was saved.
 ///
@@ -329,6 +331,8 @@ pub struct PackWriter {
 #[derive(Default)]
 struct State {
     end: u64,
+    /// Up to where bytes are on their way to the disk.
+    flushed: u64,
     /// Only looked up, never iterated.
     known: HashMap<Digest, Content>,
 }
@@ -427,7 +431,19 @@ impl PackWriter {
         Reserved::New(offset)
     }
 
+    /// To be called after writing. Other threads may still write what lies before; that is flushed at the end.
+    fn flush_some(&self) {
+        let mut state = self.state();
+        let (from, to) = (state.flushed, state.end);
+        if to - from >= FLUSH {
+            state.flushed = to;
+            drop(state);
+            begin_to_flush(&self.pack.file, from, to - from);
+        }
+    }
+
     fn publish(&self, content: Content) -> Content {
+        self.flush_some();
         content.trust();
         let mut state = self.state();
         state.known.entry(content.digest()).or_insert(content).clone()
@@ -436,6 +452,11 @@ impl PackWriter {
     /// Makes the step's result findable under its key. Inline contents of the Tree are stored too; the Tree that
     /// comes back refers to the store for all of them.
     pub fn save(self, tree: &Tree) -> Result<Tree> {
+        self.finish(tree)?.save()
+    }
+
+    /// The same in two parts: the Tree can be worked on, and others be made on top of it, while it is saved.
+    pub fn finish(self, tree: &Tree) -> Result<Unsaved> {
         let mut tree = tree.clone();
         for (_, entry) in tree.iter_mut() {
             if let Kind::File(content) = &mut entry.kind {
@@ -447,24 +468,43 @@ impl PackWriter {
         let end = self.state().end;
         // A file cut short leaves a gap at the end; the length is part of what a Tree expects.
         self.pack.file.set_len(end).context("closing the pack file")?;
+        Ok(Unsaved { writer: self, tree })
+    }
+}
+
+/// A step that nobody finds yet. Dropped, it leaves nothing.
+pub struct Unsaved {
+    writer: PackWriter,
+    tree: Tree,
+}
+
+impl Unsaved {
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Flushes everything to the disk and gives it its names. What the Tree stands on must have been saved before.
+    pub fn save(self) -> Result<Tree> {
+        let Unsaved { writer, tree } = self;
+        let PackWriter { store, key, pack, temporary, records, _lock: _held, .. } = writer;
         let mut packs = Packs::default();
         let body = codec::encode(&tree, &mut packs)?;
-        let kept = std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner));
+        let kept = records.into_inner().unwrap_or_else(PoisonError::into_inner);
         let kept = if kept.is_empty() { None } else { Some(records::encode(&kept)?) };
-        let path = self.store.tree_path(self.key);
-        self.pack.file.sync_all().context("flushing the pack file to disk")?;
-        let _gate = Gate::hold(&self.store.folder)?;
-        let out = self.store.unfinished(&path, &body)?;
-        let shelf = self.pack.path.with_extension(records::EXTENSION);
-        let kept = kept.map(|kept| self.store.unfinished(&shelf, &kept)).transpose()?;
+        let path = store.tree_path(key);
+        pack.file.sync_all().context("flushing the pack file to disk")?;
+        let _gate = Gate::hold(&store.folder)?;
+        let out = store.unfinished(&path, &body)?;
+        let shelf = pack.path.with_extension(records::EXTENSION);
+        let kept = kept.map(|kept| store.unfinished(&shelf, &kept)).transpose()?;
         let context = || format!("writing {}", path.display());
-        self.temporary.persist(&self.pack.path).map_err(|error| error.error).with_context(context)?;
+        temporary.persist(&pack.path).map_err(|error| error.error).with_context(context)?;
         if let Some(kept) = kept {
             kept.persist(&shelf).map_err(|error| error.error).with_context(context)?;
         }
         out.persist(&path).map_err(|error| error.error).with_context(context)?;
-        File::open(&self.store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
-        self.store.adopt(self.pack, &shelf);
+        File::open(&store.folder).and_then(|folder| folder.sync_all()).with_context(context)?;
+        store.adopt(pack, &shelf);
         Ok(tree)
     }
 }

@@ -1,10 +1,9 @@
 //! Bytes into a file of the host, blocks of zeros left out.
 //!
-//! Owns: [`write_at`], [`copy`], [`begin_to_flush`] and [`is_zero`].
+//! Owns: [`write_at`], [`copy`] and [`is_zero`].
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
 use super::DiskImage;
@@ -39,14 +38,6 @@ pub fn copy(disk: &DiskImage, file: &File, progress: &dyn Fn(u64)) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// Asks the kernel to begin to bring these bytes to the disk, so that there is less to wait for at the end. What does not
-/// work is not missed: the file is synced when it is complete.
-pub fn begin_to_flush(file: &File, offset: u64, length: u64) {
-    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
-    // SAFETY: a system call on an open file, with no memory of ours.
-    _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// Writes the stretches of `buffer` between blocks of zeros; where those are, the file must have a hole.

@@ -15,8 +15,8 @@ use super::write::Options;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
 use crate::format::disk::parallel::{Jobs, in_order};
-use crate::format::disk::sparse::begin_to_flush;
 use crate::format::disk::sums::{Hashed, Spare, State, while_writing};
+use crate::tree::begin_to_flush;
 use crate::tree::clusters::{Clusters, Fate};
 use crate::tree::quick::Check;
 
