@@ -292,7 +292,7 @@ fn publish(
         reporter,
     };
     let packed = std::thread::scope(|scope| {
-        let checking = scope.spawn(|| check(&intent.params, tree, one.plan.epoch, clusters, reporter));
+        let checking = scope.spawn(|| check(&intent.params, tree, settled.plan.epoch, clusters, reporter));
         let packed = pack::pack(&request, &outputs);
         // What is wrong with the tree comes first: it may be why it could not be packed.
         checking.join().map_err(|_| Error::build("the checks stopped unexpectedly"))??;
