@@ -631,6 +631,39 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_has_touched_is_not_looked_at() {
+        if !privileged() {
+            return;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        let pack = Store::open(scratch.path()).unwrap().writer(Digest::of(b"key")).unwrap();
+        let mut folder = Folder::create(&scratch.path().join("root")).unwrap();
+        folder.show(&sample()).unwrap();
+        let mut other = sample();
+        let (meta, by) = (Meta::root(0o600), Arc::from("test"));
+        other.write_file(&path("etc/shadow"), "edited", meta.clone(), &by).unwrap();
+        other.write_file(&path("run/new/file"), "new", meta.clone(), &by).unwrap();
+        // The file of two names gets another one, and what was a link, a device and a pipe becomes something else.
+        other.write_file(&path("usr/bin/su"), "small", meta.clone(), &by).unwrap();
+        let meta_of = other.get(&path("usr/bin/su")).unwrap().meta.clone();
+        other.get_mut(&path("usr/bin/z-link")).unwrap().meta = meta_of;
+        for name in ["bin", "dev/null", "run/pipe"] {
+            other.remove(&path(name));
+        }
+        other.write_file(&path("bin/sub/file"), "folder", meta.clone(), &by).unwrap();
+        other.write_file(&path("dev/null"), "file", meta, &by).unwrap();
+        other.remove(&path("etc/empty"));
+        folder.show(&other).unwrap();
+        folder.known.clear();
+        assert_eq!(folder.scan(&pack, &origin).unwrap(), other);
+        // And back, after somebody was there.
+        std::fs::remove_file(folder.path().join("etc/shadow")).unwrap();
+        folder.show(&sample()).unwrap();
+        folder.known.clear();
+        assert_eq!(folder.scan(&pack, &origin).unwrap(), sample());
+    }
+
+    #[test]
     fn a_tree_that_leads_through_a_link_is_refused() {
         let scratch = tempfile::tempdir().unwrap();
         let outside = scratch.path().join("outside");
