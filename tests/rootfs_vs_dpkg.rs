@@ -328,6 +328,8 @@ fn build(lock: &Lock, environment: &Environment, scratch: &Path, plain: bool) ->
         sandbox: &sandbox,
         folder: &mut folder,
         scratch,
+        arrived: &|_| Ok(()),
+        now: environment.now,
         plain,
         reporter: &environment.reporter,
     };

@@ -65,7 +65,7 @@ pub struct Workshop<'a> {
 }
 
 /// Builds all layers, bottom to top, and gives the topmost.
-pub fn build<'a>(layers: &'a [Layer<'a>], workshop: &mut Workshop<'a>) -> Result<Tree> {
+pub fn build(layers: &[Layer<'_>], workshop: &mut Workshop<'_>) -> Result<Tree> {
     layers.iter().try_for_each(check_order)?;
     let (tree, known) = highest(layers, workshop)?;
     if known == layers.len() {

@@ -648,11 +648,11 @@ mod tests {
         let meta_of = other.get(&path("usr/bin/su")).unwrap().meta.clone();
         other.get_mut(&path("usr/bin/z-link")).unwrap().meta = meta_of;
         for name in ["bin", "dev/null", "run/pipe"] {
-            other.remove(&path(name));
+            assert!(other.remove(&path(name)).unwrap());
         }
         other.write_file(&path("bin/sub/file"), "folder", meta.clone(), &by).unwrap();
         other.write_file(&path("dev/null"), "file", meta, &by).unwrap();
-        other.remove(&path("etc/empty"));
+        assert!(other.remove(&path("etc/empty")).unwrap());
         folder.show(&other).unwrap();
         folder.known.clear();
         assert_eq!(folder.scan(&pack, &origin).unwrap(), other);

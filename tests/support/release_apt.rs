@@ -239,6 +239,8 @@ fn make_root(path: &Path, request: &Request, environment: &Environment) -> PathB
         sandbox: &sandbox,
         folder: &mut folder,
         scratch: scratch.path(),
+        arrived: &|_| Ok(()),
+        now: environment.now,
         plain: false,
         reporter: &environment.reporter,
     };
