@@ -459,7 +459,7 @@ fn large_deb(path: &Path) {
     let members =
         [("debian-binary", b"2.0\n".to_vec()), ("control.tar", control), ("data.tar.zst", data.finish().unwrap())];
     for (name, mut bytes) in members {
-        write!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, bytes.len()).unwrap();
+        writeln!(out, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100_644, bytes.len()).unwrap();
         if bytes.len() % 2 == 1 {
             bytes.push(b'\n');
         }
