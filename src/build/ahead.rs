@@ -16,6 +16,7 @@ use crate::boot;
 use crate::error::{Error, Result};
 use crate::format::qcow2;
 use crate::osconfig::{self, Facts};
+use crate::plan::LockedPlan;
 use crate::report::Reporter;
 use crate::seal;
 use crate::tree::clusters::Clusters;
@@ -68,13 +69,14 @@ fn prepare(
     }
     // Where that does not work the others wait a little longer.
     _ = rustix::process::nice(NICE);
-    let tree = complete(one, tree)?;
+    let plan = &one.settle(&options.environment)?.plan;
+    let tree = complete(one, plan, tree)?;
     let request = pack::Request {
         tree: &tree,
         params: &one.intent.params,
         layout: &one.layout,
         places: &|_| None,
-        epoch: one.plan.epoch,
+        epoch: plan.epoch,
         sandbox: options.sandbox,
         scratch,
         clusters: Some(clusters),
@@ -94,8 +96,8 @@ fn prepare(
 }
 
 /// The Tree as it will be, with stand-ins.
-fn complete(one: &Prepared<'_>, tree: &Tree) -> Result<Tree> {
-    let (intent, epoch) = (one.intent, Mtime { seconds: one.plan.epoch, nanoseconds: 0 });
+fn complete(one: &Prepared<'_>, plan: &LockedPlan, tree: &Tree) -> Result<Tree> {
+    let (intent, epoch) = (one.intent, Mtime { seconds: plan.epoch, nanoseconds: 0 });
     let mut tree = tree.clone();
     let meta = Meta { mtime: epoch, ..Meta::root(0o644) };
     for version in initramfs::kernel_versions(&tree) {
@@ -107,7 +109,7 @@ fn complete(one: &Prepared<'_>, tree: &Tree) -> Result<Tree> {
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
     osconfig::apply(&mut tree, &intent.params, &facts)?;
     boot::configure(&mut tree, &intent.params, &one.layout, epoch)?;
-    seal::seal(&mut tree, epoch, &osconfig::declared_paths(&intent.params), &one.plan.metadata)?;
+    seal::seal(&mut tree, epoch, &osconfig::declared_paths(&intent.params), &plan.metadata)?;
     Ok(tree)
 }
 
