@@ -1,7 +1,8 @@
 //! The second pass of a qcow2 file whose plan is complete: everything to its place, on all cores.
 //!
-//! Owns: [`write`]. What has to be hashed comes first, in the order of the file, so that hashing goes on while the rest is
-//! written. Bytes of files are not compared with their digests again: every cluster has a checksum of its own.
+//! Owns: [`write`]. What has to be hashed comes in the order of the file, and what only has to be written evenly between,
+//! so that hashing goes on all the time. Bytes of files are not compared with their digests again: every cluster has a
+//! checksum of its own.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -73,7 +74,7 @@ pub fn write(
     let hashed_from = stretches.partition_point(|stretch| stretch.end <= start.length());
     tracing::debug!("hashing from byte {} of {}", start.length(), stretches.last().map_or(0, |last| last.end));
     let only_written = if target.file.is_some() { hashed_from } else { 0 };
-    let order: Vec<usize> = (hashed_from..stretches.len()).chain(0..only_written).collect();
+    let order = spread(hashed_from..stretches.len(), 0..only_written);
     let spare = Spare::default();
     let fill = |worker: &mut Worker, turn: u64| {
         let number = order[turn as usize];
@@ -100,20 +101,39 @@ pub fn write(
         turn.set(turn.get() + count);
     };
     while_writing(start, marks, &spare, |pieces| {
-        let mut next = 0;
+        let mut next = hashed_from;
         let mut hash = |turn: u64, mut bytes: Vec<u8>| {
+            let number = order[turn as usize];
             // One was left out.
-            if turn != next {
+            if number != next {
                 return Ok(());
             }
             next += 1;
-            let known = start.length().saturating_sub(stretches[order[turn as usize]].offset);
+            let known = start.length().saturating_sub(stretches[number].offset);
             bytes.drain(..known as usize);
             pieces.next(bytes)
         };
         let jobs = Jobs { items: 0..order.len() as u64, batch: 1, threads: target.options.threads };
         in_order(jobs, &|| Worker::new(target.options), &fill, &mut hash, &done)
     })
+}
+
+/// All of both, each in its own order, spread evenly: one thread hashes, and must neither wait nor be waited for.
+fn spread(one: Range<usize>, two: Range<usize>) -> Vec<usize> {
+    let (first, second) = (one.len(), two.len());
+    let (mut one, mut two) = (one.peekable(), two.peekable());
+    let mut order = Vec::with_capacity(first + second);
+    let mut taken = (0, 0);
+    while one.peek().is_some() || two.peek().is_some() {
+        if two.peek().is_none() || one.peek().is_some() && taken.0 * second <= taken.1 * first {
+            order.extend(one.next());
+            taken.0 += 1;
+        } else {
+            order.extend(two.next());
+            taken.1 += 1;
+        }
+    }
+    order
 }
 
 impl Target<'_> {
@@ -187,4 +207,17 @@ fn run(segments: &[Segment]) -> usize {
 
 fn not_as_kept(index: u64) -> Error {
     Error::build(format!("cluster {index} is not what the cache said of it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashing_is_spread_over_the_writing() {
+        assert_eq!(spread(6..9, 0..6), [6, 0, 1, 7, 2, 3, 8, 4, 5]);
+        assert_eq!(spread(2..3, 0..2), [2, 0, 1]);
+        assert_eq!(spread(0..3, 0..0), [0, 1, 2]);
+        assert_eq!(spread(3..3, 0..3), [0, 1, 2]);
+    }
 }
