@@ -3,11 +3,14 @@
 //! Owns: [`FieldPath`]: parsing, looking up one value, visiting all values that match, with creation of what is
 //! missing.
 
+use regex::Regex;
+
 use super::embedded::Embedded;
+use super::fieldspec;
 use crate::document::{
     Cause, ChangeKind, Diagnostic, Entry, Key, Mapping, Node, Origin, Position, Scalar, Style, Tag, Value,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -33,6 +36,11 @@ pub enum Create<'a> {
 impl FieldPath {
     pub fn parse(text: &str) -> Self {
         FieldPath(split(text).into_iter().map(|part| Part::parse(&part)).collect())
+    }
+
+    /// A path whose parts are parted by slashes, escaped where they are meant.
+    pub fn from_slashes(text: &str) -> Self {
+        FieldPath(fieldspec::split(text).iter().map(|part| Part::parse(part)).collect())
     }
 
     /// The value of a source.
@@ -168,10 +176,11 @@ impl Walk<'_> {
                 items.iter_mut().try_fold(0, |count, item| Ok(count + self.step(item, rest, visit)?))
             }
             (Part::Element(key, value), Value::Sequence(items)) => {
-                if let (false, Create::Like(_, at)) = (items.iter().any(|item| fits(item, key, value)), self.create) {
+                let found = self.chosen(key, value)?;
+                if let (false, Create::Like(_, at)) = (items.iter().any(&found), self.create) {
                     items.push(element(key, value, at));
                 }
-                let mut matching = items.iter_mut().filter(|item| fits(item, key, value));
+                let mut matching = items.iter_mut().filter(|item| found(item));
                 matching.try_fold(0, |count, item| Ok(count + self.step(item, rest, visit)?))
             }
             (Part::Field(key), Value::Sequence(items)) if part.wants_list() => {
@@ -194,6 +203,25 @@ impl Walk<'_> {
             },
             _ => Err(self.misfit(part, node).into()),
         }
+    }
+
+    /// Which elements a selector means. In a target it is a regular expression that may fit anywhere in the value: that
+    /// is what kustomize does, if not what it says.
+    fn chosen<'s>(&self, key: &'s str, value: &'s str) -> Result<impl Fn(&Node) -> bool + use<'s>> {
+        let plain = value.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '/' | ':' | '@'));
+        let regex = match plain {
+            true => None,
+            false => Some(Regex::new(value).map_err(|_| {
+                Error::from(Diagnostic::on(self.asked, format!("`{value}` is not a regular expression")))
+            })?),
+        };
+        Ok(move |item: &Node| {
+            let found = if key.is_empty() { Some(item) } else { item.get(key) };
+            found.and_then(Node::text).is_some_and(|text| match &regex {
+                Some(regex) => regex.is_match(text),
+                None => text.contains(value),
+            })
+        })
     }
 
     /// The rest of the path leads into data that a text holds.

@@ -81,7 +81,7 @@ impl FieldSpec {
 }
 
 /// Splits at slashes that are not escaped.
-fn split(path: &str) -> Vec<String> {
+pub fn split(path: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut escaped = false;
     for part in path.split('/') {

@@ -255,9 +255,12 @@ impl<'a> Builder<'a> {
             self.step(place, &Step { transformer, provenance: None }, resources)?;
             let unmarked = |node: &Node| {
                 let mut node = node.clone();
-                let labels = node.get_mut("metadata").and_then(|metadata| metadata.get_mut("labels"));
-                if let Some(labels) = labels.and_then(Node::as_mapping_mut) {
+                let Some(metadata) = node.get_mut("metadata").and_then(Node::as_mapping_mut) else { return node };
+                if let Some(labels) = metadata.get_mut("labels").and_then(Node::as_mapping_mut) {
                     labels.remove("validated-by");
+                    if labels.is_empty() {
+                        metadata.remove("labels");
+                    }
                 }
                 node
             };

@@ -7,7 +7,9 @@
 use json_patch::PatchOperation;
 use serde_json::Value as Json;
 
-use crate::document::{Change, ChangeKind, Diagnostic, Entry, Key, Node, Origin, Position, Value, nearest, to_json};
+use crate::document::{
+    Change, ChangeKind, Diagnostic, Entry, Key, Node, Origin, Position, Style, Value, nearest, to_json,
+};
 use crate::error::Result;
 
 /// Applies a list of operations in order; `by` is the entry that asked for it.
@@ -21,6 +23,19 @@ pub fn apply(target: &mut Node, operations: &Node, by: &Position) -> Result<()> 
 struct Step<'a> {
     operation: &'a Node,
     by: &'a Position,
+}
+
+/// The text of a JSON patch is read as YAML 1.1, where `y`, `no` and `on` are booleans.
+fn old_booleans(node: &mut Node) {
+    let Value::Scalar(scalar) = &mut node.value else { return };
+    if scalar.style != Style::Plain || scalar.tag.is_some() {
+        return;
+    }
+    match scalar.text.as_str() {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => scalar.text = "true".into(),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => scalar.text = "false".into(),
+        _ => {}
+    }
 }
 
 impl Step<'_> {
@@ -103,7 +118,9 @@ impl Step<'_> {
 
     fn value(&self) -> Node {
         let absent = || Node::plain("null", Origin::new(self.operation.origin.at.clone()));
-        self.operation.get("value").cloned().unwrap_or_else(absent)
+        let mut value = self.operation.get("value").cloned().unwrap_or_else(absent);
+        value.walk_mut(&mut old_booleans);
+        value
     }
 
     fn missing(&self, tokens: &[String], field: &str) -> Diagnostic {

@@ -146,7 +146,9 @@ impl File {
     fn refuse(&self) -> Result<()> {
         let Some(mapping) = self.node.as_mapping() else { return Ok(()) };
         for entry in &mapping.entries {
-            if let Some(name) = NEVER.iter().find(|name| name.eq_ignore_ascii_case(&entry.key.text)) {
+            let empty = entry.value.is_null() || entry.value.as_sequence().is_some_and(<[Node]>::is_empty);
+            let never = NEVER.iter().find(|name| name.eq_ignore_ascii_case(&entry.key.text));
+            if let Some(name) = never.filter(|_| !empty) {
                 let diagnostic = Diagnostic::at(&entry.key.at, format!("`{name}` would run a program of the host"));
                 return Err(diagnostic.hint("inflate the chart beforehand and list its output as a resource").into());
             }

@@ -264,6 +264,12 @@ fn set_value(slot: &mut Node, value: &Node, options: &FieldOptions, at: &Node, b
         Diagnostic::on(at, message).note(&slot.origin.at, "the value there").note(&value.origin.at, "the source")
     };
     match (&slot.value, &mut new.value) {
+        // An empty text stays one, wherever it comes.
+        (Value::Scalar(old), Value::Scalar(scalar))
+            if scalar.text.is_empty() && (created || resolve(old) == Resolved::Null) =>
+        {
+            scalar.tag = Some(Tag::Str);
+        }
         (Value::Scalar(_), Value::Scalar(scalar)) if created => (scalar.style, scalar.tag) = (Style::Plain, None),
         (Value::Scalar(old), Value::Scalar(scalar)) => {
             let text = resolve(old);

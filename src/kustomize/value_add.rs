@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::fieldspec::{FieldSpec, Make};
+use super::fieldpath::{Create, FieldPath};
 use super::selector::Selector;
 use super::transformer::{Transform, Work, elements, field};
 use crate::document::{Cause, ChangeKind, Diagnostic, Node, Value};
@@ -24,7 +24,7 @@ pub struct ValueAddTarget {
     pub selector: Option<Selector>,
     pub not_selector: Option<Selector>,
     pub field_path: String,
-    /// The field is a path, and the value becomes the part with this number (from 1; negative: from the end).
+    /// The field is a path, and the value becomes the part with this number, from 1.
     pub file_path_position: i64,
 }
 
@@ -41,16 +41,19 @@ impl Transform for ValueAdd {
             let at = elements(&self.entry, "targets").get(index).unwrap_or(&self.entry);
             let select = target.selector.as_ref().map(|s| s.compile(field(at, "selector"))).transpose()?;
             let reject = target.not_selector.as_ref().map(|s| s.compile(field(at, "notSelector"))).transpose()?;
-            let spec = FieldSpec { path: target.field_path.clone(), create: true, ..FieldSpec::default() };
+            if target.file_path_position < 0 {
+                let at = field(at, "filePathPosition");
+                return Err(Diagnostic::on(at, "`filePathPosition` counts from 1").into());
+            }
+            let path = FieldPath::from_slashes(&target.field_path);
             work.resources.edit_all(|resource| {
                 let chosen = select.as_ref().is_none_or(|matcher| matcher.matches(resource));
                 if !chosen || reject.as_ref().is_some_and(|matcher| matcher.matches(resource)) {
                     return Ok(());
                 }
                 resource.remember();
-                spec.visit(&mut resource.node, Make::Text, by, &mut |node| {
-                    self.set(node, value, target.file_path_position)
-                })
+                let mut set = |node: &mut Node| self.set(node, value, target.file_path_position);
+                path.visit(&mut resource.node, Create::Like(value, by), field(at, "fieldPath"), &mut set).map(drop)
             })?;
         }
         Ok(())
@@ -72,9 +75,8 @@ impl ValueAdd {
         if absolute {
             parts.remove(0);
         }
-        let count = parts.len() as i64;
-        let at = if position > 0 { position - 1 } else { count + position + 1 };
-        parts.insert(at.clamp(0, count) as usize, &self.typed.value);
+        let at = usize::try_from(position - 1).unwrap_or_default().min(parts.len());
+        parts.insert(at, &self.typed.value);
         let text = format!("{}{}", if absolute { "/" } else { "" }, parts.join("/"));
         node.rewrite(text, cause);
         Ok(())
