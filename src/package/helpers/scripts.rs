@@ -74,7 +74,9 @@ fn put_off(text: &str, command: &str) -> Option<String> {
 /// Whether something might look at the list of modules before the layer is finished.
 pub(super) fn modules_are_read(root: &Root) -> Result<bool> {
     let hooks = root.names(&TreePath::literal("etc/kernel/postinst.d"))?;
-    Ok(hooks.iter().any(|hook| !KERNEL_HOOKS.contains(&hook.as_slice())))
+    // run-parts(8) passes over other names, such as those of configuration files that wait for their package.
+    let runs = |hook: &[u8]| hook.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(byte));
+    Ok(hooks.iter().any(|hook| runs(hook) && !KERNEL_HOOKS.contains(&hook.as_slice())))
 }
 
 #[cfg(test)]
@@ -108,6 +110,7 @@ mod tests {
         let hooks = root.path().join("etc/kernel/postinst.d");
         std::fs::create_dir_all(&hooks).unwrap();
         std::fs::write(hooks.join("initramfs-tools"), "").unwrap();
+        std::fs::write(hooks.join("dkms.dpkg-new"), "").unwrap();
         assert!(!modules_are_read(&Root::open(root.path()).unwrap()).unwrap());
         std::fs::write(hooks.join("dkms"), "").unwrap();
         assert!(modules_are_read(&Root::open(root.path()).unwrap()).unwrap());
