@@ -122,6 +122,28 @@ fn what_is_shipped_is_valid_without_network_and_privileges() {
 }
 
 #[test]
+fn upstreams_variable_files_are_looked_at_too() {
+    let (outcome, _) = run(root(), &["config"]);
+    outcome.expect(0, &["2 images: 0 errors"]);
+}
+
+/// A published sample asks for an ISO in a file that says it is a qcow2.
+#[test]
+fn the_type_of_an_image_and_its_file_name() {
+    let folder = broken();
+    let sample = "apiVersion: airshipit.org/v1alpha1\nkind: ImageConfiguration\nmetadata:\n  name: x\nspec:\n  image:\n    \
+                  type: iso\n    outputFileName: data-plane.qcow2\n";
+    std::fs::write(folder.path().join("base/executor.yaml"), sample).unwrap();
+    std::fs::write(
+        folder.path().join("base/kustomization.yaml"),
+        "resources: [profile.yaml, image.yaml, executor.yaml]\n",
+    )
+    .unwrap();
+    let (outcome, _) = run(folder.path(), &["base"]);
+    outcome.expect(3, &["base/executor.yaml:8:21: `data-plane.qcow2` looks like type `qcow`", "[output-file-name]"]);
+}
+
+#[test]
 fn the_list_names_every_rule() {
     let (_, out) = run(root(), &["--list", "-o", "json"]);
     let rules: Vec<Value> = serde_json::from_str(&out).unwrap();

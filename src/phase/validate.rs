@@ -1,6 +1,7 @@
 //! Everything wrong with the documents below some folders, at once: no network, no privileges, nothing written.
 //!
-//! Owns: [`validate`]. A folder is a site (its phases are followed), an entry point (a kustomization), or holds such;
+//! Owns: [`validate`]. A folder is a site (its phases are followed), an entry point (a kustomization), or holds such, or
+//! upstream's variable files;
 //! kustomizations that others refer to are looked at through those.
 
 use std::collections::BTreeSet;
@@ -8,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::{METADATA, Site, executor, is_inside};
+use crate::api::release::RELEASES;
 use crate::api::schema;
 use crate::api::{AirshipImage, ImageConfiguration, Phase};
 use crate::check::documents::{self, Subject};
 use crate::check::problem::Problem;
 use crate::check::{Finding, Severity};
+use crate::compat;
 use crate::document::{Diagnostic, Node, decode, load_file};
 use crate::error::{Context, Error, Kind, Result};
 use crate::interrupt;
@@ -86,6 +89,10 @@ impl Work<'_> {
         if !path.is_dir() {
             return Err(Error::new(Kind::Usage, format!("there is no file or folder {}", path.display())));
         }
+        if path.join(compat::BUNDLE).is_dir() {
+            self.bundles(path);
+            return Ok(());
+        }
         let mut found = Found::default();
         found.search(path, 0)?;
         let entries: Vec<PathBuf> = found.entry_points();
@@ -103,6 +110,23 @@ impl Work<'_> {
         }
         self.found_by_search = false;
         Ok(())
+    }
+
+    /// Upstream's variable files, as an image of the default release is made of them.
+    fn bundles(&mut self, workdir: &Path) {
+        let name = workdir.display().to_string();
+        let bundles = match compat::bundles(workdir) {
+            Ok(bundles) => bundles,
+            Err(error) => return self.add(Problem::of_error("render", &name, &error)),
+        };
+        for bundle in bundles {
+            self.outcome.entries += 1;
+            let name = format!("bundle {bundle} of {name}");
+            match compat::documents(workdir, &bundle, RELEASES[0].distro) {
+                Ok(documents) => self.documents(&name, &documents, None),
+                Err(error) => self.add(Problem::of_error("render", &name, &error)),
+            }
+        }
     }
 
     fn add(&mut self, problem: Problem) {

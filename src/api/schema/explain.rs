@@ -180,6 +180,13 @@ fn type_of(schema: &Value) -> String {
     }
 }
 
+/// The words a field, or its entries, may be one of.
+fn values_of(schema: &Value) -> Option<&Value> {
+    let entries = inner(schema);
+    let branches = entries.get("anyOf").and_then(Value::as_array);
+    branches.into_iter().flatten().chain([entries]).find_map(|schema| schema.get("enum"))
+}
+
 /// Enum, bounds, default, units and the other name, a line each.
 fn facts(schema: &Value, indent: usize) -> Vec<String> {
     let pad = " ".repeat(indent);
@@ -187,10 +194,7 @@ fn facts(schema: &Value, indent: usize) -> Vec<String> {
     let list = |values: &[Value]| values.iter().map(word).collect::<Vec<_>>().join(", ");
     let mut lines = Vec::new();
     let mut line = |name: &str, text: String| lines.push(format!("{pad}{name}: {text}\n"));
-    let of_entries = inner(schema);
-    let branches = of_entries.get("anyOf").and_then(Value::as_array);
-    let values = branches.into_iter().flatten().chain([of_entries]).find_map(|schema| schema.get("enum"));
-    if let Some(values) = values.and_then(Value::as_array) {
+    if let Some(values) = values_of(schema).and_then(Value::as_array) {
         line("VALUES", list(values));
     }
     if let Some(value) = schema.get("const") {
@@ -258,7 +262,6 @@ fn object_of(field: &Field, depth: usize) -> Value {
     let names = [
         ("description", "description"),
         ("default", "default"),
-        ("enum", "enum"),
         ("const", "const"),
         ("pattern", "pattern"),
         ("minimum", "minimum"),
@@ -271,6 +274,9 @@ fn object_of(field: &Field, depth: usize) -> Value {
         if let Some(value) = field.schema.get(key) {
             object.insert(name.into(), value.clone());
         }
+    }
+    if let Some(values) = values_of(field.schema) {
+        object.insert("enum".into(), values.clone());
     }
     let below = fields(inner(field.schema));
     if depth > 0 && !below.is_empty() {

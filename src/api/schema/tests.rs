@@ -159,6 +159,12 @@ fn explaining_a_field() {
 }
 
 #[test]
+fn one_or_many_words_are_told() {
+    let found = find("ImageConfiguration.spec.image.type").unwrap().json(false);
+    assert_eq!(found["enum"], json!(["qcow", "raw", "iso", "vmdk", "vhd", "tar", "root", "qcow2"]));
+}
+
+#[test]
 fn wrong_names_get_the_nearest_one() {
     let hint = |path: &str| find(path).err().unwrap().hints().join(" ");
     assert!(hint("NodeProfil").contains("did you mean `NodeProfile`?"));
