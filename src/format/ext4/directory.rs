@@ -5,6 +5,7 @@ use super::crc32c::crc32c;
 use super::format::{BLOCK, Put};
 use super::hash::half_md4;
 use crate::error::{Error, Result};
+use crate::tree::Kind;
 
 /// File types of entries ("Directory file types").
 pub const TYPE_FILE: u8 = 1;
@@ -14,6 +15,19 @@ pub const TYPE_BLOCK: u8 = 4;
 pub const TYPE_FIFO: u8 = 5;
 pub const TYPE_SOCKET: u8 = 6;
 pub const TYPE_SYMLINK: u8 = 7;
+
+/// As directories say it.
+pub fn file_type(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Directory => TYPE_DIRECTORY,
+        Kind::File(_) | Kind::HardLink(_) => TYPE_FILE,
+        Kind::Symlink(_) => TYPE_SYMLINK,
+        Kind::CharDevice { .. } => TYPE_CHAR,
+        Kind::BlockDevice { .. } => TYPE_BLOCK,
+        Kind::Fifo => TYPE_FIFO,
+        Kind::Socket => TYPE_SOCKET,
+    }
+}
 
 /// The pseudo entry at the end of a block that holds its checksum.
 const TAIL: usize = 12;

@@ -8,15 +8,15 @@ use std::ops::Range;
 
 use super::Options;
 use super::alloc::{Run, Space};
-use super::directory::{self, DirectoryEntry, Identity, Shape};
+use super::directory::{self, DirectoryEntry, Identity, Shape, file_type};
 use super::extent::{self, Mapped};
 use super::format::*;
 use super::geometry::Geometry;
-use super::nodes::{self, Node, nodes};
 use super::xattr::{self, Placed};
 use super::zones::{Row, Zones};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::format::disk::{Extent, ExtentData};
+use crate::format::nodes::{Node, nodes};
 use crate::interrupt;
 use crate::tree::{Content, Entry, Kind, Meta, Tree, TreePath};
 
@@ -53,7 +53,7 @@ pub fn layout(tree: &Tree, options: &Options) -> Result<Plan> {
     }
     let geometry = Geometry::new(options)?;
     let made = made_lost_found(options);
-    let nodes = nodes(tree, &made)?;
+    let nodes = nodes(tree, Some(&made))?;
     let seed = checksum_seed(&options.uuid);
     let space = Space::new(&geometry);
     let drafts = drafts(&nodes, &space, seed, options)?;
@@ -83,9 +83,14 @@ pub fn layout(tree: &Tree, options: &Options) -> Result<Plan> {
     Ok(plan)
 }
 
+/// The folder that e2fsck wants, at the root.
+pub(super) fn lost_found() -> TreePath {
+    TreePath::literal("lost+found")
+}
+
 pub(super) fn made_lost_found(options: &Options) -> (TreePath, Entry) {
     let meta = Meta { mtime: options.time, ..Meta::root(0o700) };
-    (nodes::lost_found(), Entry { meta, kind: Kind::Directory, origin: "ext4".into() })
+    (lost_found(), Entry { meta, kind: Kind::Directory, origin: "ext4".into() })
 }
 
 /// What is known of a node before its place.
@@ -121,7 +126,7 @@ fn draft<'a>(node: &Node<'a>, nodes: &[Node<'a>], space: &Space, seed: u32, opti
         Kind::Directory => {
             let entry = |(name, node): &(&'a [u8], usize)| DirectoryEntry {
                 node: *node,
-                file_type: nodes[*node].file_type(),
+                file_type: file_type(nodes[*node].kind),
                 name,
             };
             let shape = Shape::new(node.entries.iter().map(entry).collect(), options.hash_seed.as_bytes())?;
@@ -161,7 +166,7 @@ pub(super) fn tree_room(content: &Content, space: &Space) -> u64 {
 fn fixed_number(node: &Node<'_>) -> Option<u32> {
     match node.path {
         path if path.is_root() => Some(ROOT_INODE),
-        path if *path == nodes::lost_found() => Some(FIRST_INODE),
+        path if *path == lost_found() => Some(FIRST_INODE),
         _ => None,
     }
 }

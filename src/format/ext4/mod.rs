@@ -16,7 +16,6 @@ mod format;
 mod geometry;
 mod hash;
 mod layout;
-mod nodes;
 mod size;
 mod write;
 mod xattr;

@@ -9,15 +9,15 @@ use super::alloc::Space;
 use super::format::{BLOCK, FIRST_INODE, checksum_seed};
 use super::geometry::Geometry;
 use super::layout::{content_blocks, drafts, made_lost_found, reserved, tree_room};
-use super::nodes::nodes;
 use crate::error::{Kind as ErrorKind, Result};
+use crate::format::nodes::nodes;
 use crate::interrupt;
 use crate::tree::{Content, Kind, Tree};
 
 /// The smallest size in bytes, a multiple of 4096 and not below `options.size`, at which the file system can be made.
 pub fn required(tree: &Tree, options: &Options) -> Result<u64> {
     let made = made_lost_found(options);
-    let nodes = nodes(tree, &made)?;
+    let nodes = nodes(tree, Some(&made))?;
     // Any geometry does: what depends on it is computed again for each size.
     let large = Geometry::new(&Options { size: options.size.max(1 << 30), ..options.clone() })?;
     let drafts = drafts(&nodes, &Space::new(&large), checksum_seed(&options.uuid), options)?;

@@ -7,7 +7,7 @@
 //! which is nothing much larger than itself.
 
 use super::hash::half_md4;
-use super::nodes::Node;
+use crate::format::nodes::Node;
 
 #[derive(Debug, Clone, Copy)]
 enum Part {
@@ -166,7 +166,8 @@ fn padded(size: u64, slack: Option<u32>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::ext4::nodes::{lost_found, nodes};
+    use crate::format::ext4::layout::lost_found;
+    use crate::format::nodes::nodes;
     use crate::tree::{Content, Entry, Kind, Meta, Tree, TreePath};
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
             tree.put(&path, Entry { meta: Meta::root(0o644), kind, origin: "t".into() }).unwrap();
         }
         let made = (lost_found(), Entry { meta: Meta::root(0o700), kind: Kind::Directory, origin: "t".into() });
-        let nodes = nodes(&tree, &made).unwrap();
+        let nodes = nodes(&tree, Some(&made)).unwrap();
         let row = Zones::new(&nodes).spread(&vec![size; nodes.len()], Some(2));
         let mut ends: Vec<(u64, u64)> = row.starts.iter().map(|start| (*start, start + size)).collect();
         ends.sort();

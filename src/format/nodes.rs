@@ -1,8 +1,7 @@
-//! A Tree as inodes and the entries of its directories; pure.
+//! A Tree as inodes and the entries of its directories; pure. What file systems with inodes have in common.
 
 use std::collections::BTreeMap;
 
-use super::directory::{TYPE_BLOCK, TYPE_CHAR, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_SOCKET, TYPE_SYMLINK};
 use crate::error::{Error, Result};
 use crate::tree::{Entry, Kind, Meta, Tree, TreePath};
 
@@ -15,7 +14,7 @@ pub struct Node<'a> {
     pub links: u64,
     /// Place in the list of the folder above; the root is its own.
     pub parent: usize,
-    /// Of a folder: names with places in the list, by name but for a made lost+found.
+    /// Of a folder: names with places in the list, by name but for a made one.
     pub entries: Vec<(&'a [u8], usize)>,
 }
 
@@ -23,33 +22,18 @@ impl Node<'_> {
     pub fn is_folder(&self) -> bool {
         matches!(self.kind, Kind::Directory)
     }
+}
 
-    /// As directories say it.
-    pub fn file_type(&self) -> u8 {
-        match self.kind {
-            Kind::Directory => TYPE_DIRECTORY,
-            Kind::File(_) | Kind::HardLink(_) => TYPE_FILE,
-            Kind::Symlink(_) => TYPE_SYMLINK,
-            Kind::CharDevice { .. } => TYPE_CHAR,
-            Kind::BlockDevice { .. } => TYPE_BLOCK,
-            Kind::Fifo => TYPE_FIFO,
-            Kind::Socket => TYPE_SOCKET,
+/// All inodes, ascending by path, the root first. A folder that the file system `wants` is added when missing.
+pub fn nodes<'a>(tree: &'a Tree, wants: Option<&'a (TreePath, Entry)>) -> Result<Vec<Node<'a>>> {
+    let mut made = None;
+    if let Some((path, entry)) = wants {
+        match tree.get(path).map(|entry| &entry.kind) {
+            None => made = Some((path, entry)),
+            Some(Kind::Directory) => {}
+            Some(_) => return Err(Error::build(format!("{path} is not a folder"))),
         }
     }
-}
-
-/// The folder that e2fsck wants, at the root.
-pub fn lost_found() -> TreePath {
-    TreePath::literal("lost+found")
-}
-
-/// All inodes but resize and journal, ascending by path, the root first; `lost_found` is added when missing.
-pub fn nodes<'a>(tree: &'a Tree, lost_found: &'a (TreePath, Entry)) -> Result<Vec<Node<'a>>> {
-    let made = match tree.get(&lost_found.0).map(|entry| &entry.kind) {
-        None => Some((&lost_found.0, &lost_found.1)),
-        Some(Kind::Directory) => None,
-        Some(_) => return Err(Error::build("/lost+found is not a folder")),
-    };
     let mut nodes: Vec<Node<'a>> = Vec::with_capacity(tree.len() + 1);
     let mut places: BTreeMap<&'a TreePath, usize> = BTreeMap::new();
     for (path, entry) in tree.iter().chain(made) {

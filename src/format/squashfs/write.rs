@@ -1,0 +1,339 @@
+//! Streams a Tree into a file: the blocks as they are compressed, then the tables, at last the superblock.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use super::Options;
+use super::compress::Compressor;
+use super::directory::{Name, listing};
+use super::format::*;
+use super::inode::{self, Data, Listing, seconds};
+use super::layout::{Job, Plan, Room, layout};
+use super::metadata::Table;
+use crate::error::{Context, Error, Result};
+use crate::format::disk::parallel::{Jobs, in_order};
+use crate::interrupt;
+use crate::tree::holes::is_zero;
+use crate::tree::{Tree, begin_to_flush};
+
+/// What has become of a Tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes in the file, a multiple of 4096.
+    pub size: u64,
+    /// Without what fills up the last 4096.
+    pub used: u64,
+    pub inodes: u32,
+}
+
+/// Writes a file system that holds the Tree into `file`, from `at` on. What is there already is overwritten, nothing
+/// before `at` is touched, and the file is not cut behind it. `progress` gets the number of bytes of files done since the
+/// last call.
+pub fn write(tree: &Tree, file: &File, at: u64, options: &Options, progress: &dyn Fn(u64)) -> Result<Written> {
+    let context = "writing the squashfs";
+    let plan = layout(tree, options).context(context)?;
+    let output = Output { file, base: at, at: 0, buffer: Vec::with_capacity(BUFFER) };
+    Writer { plan: &plan, options, output, flags: FLAG_DUPLICATES | FLAG_EXPORT }.run(progress).context(context)
+}
+
+/// Written at a time.
+const BUFFER: usize = 1 << 20;
+/// Blocks that a thread works on before it hands over.
+const BATCH: usize = 4;
+
+struct Output<'a> {
+    file: &'a File,
+    base: u64,
+    /// From the base on, with what is in the buffer.
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+impl Output<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        self.at += bytes.len() as u64;
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let start = self.base + self.at - self.buffer.len() as u64;
+        self.file.write_all_at(&self.buffer, start).context("writing")?;
+        begin_to_flush(self.file, start, self.buffer.len() as u64);
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Where blocks have ended up, by job; those of zeros have size 0.
+#[derive(Clone, Copy, Default)]
+struct Block {
+    start: u64,
+    size: u32,
+}
+
+struct Writer<'a> {
+    plan: &'a Plan<'a>,
+    options: &'a Options,
+    output: Output<'a>,
+    flags: u16,
+}
+
+impl Writer<'_> {
+    fn run(mut self, progress: &dyn Fn(u64)) -> Result<Written> {
+        let plan = self.plan;
+        let mut compressor = self.compressor()?;
+        self.output.put(&[0; SUPERBLOCK])?;
+        if let Some(options) = self.options.compression.options() {
+            self.flags |= FLAG_COMPRESSOR_OPTIONS;
+            self.output.put(&(options.len() as u16 | METADATA_RAW).to_le_bytes())?;
+            self.output.put(&options)?;
+        }
+        let blocks = self.blocks(progress)?;
+        let inode_table = self.output.at;
+        let (places, listings) = self.inodes(&blocks, &mut compressor)?;
+        let directory_table = self.output.at;
+        self.output.put(&listings)?;
+        let fragment_table = self.table(&self.fragments(&blocks), &mut compressor)?;
+        let export_table = self.table(&self.exports(&places), &mut compressor)?;
+        let mut ids = Bytes::default();
+        for id in &plan.ids {
+            ids.u32(*id);
+        }
+        let id_table = self.table(&ids.0, &mut compressor)?;
+        let xattr_table = self.xattrs(&mut compressor)?;
+        let superblock = Superblock {
+            inodes: plan.nodes.len() as u32,
+            time: seconds(self.options.time.seconds),
+            block_size: self.options.block_size,
+            fragments: plan.fragments.len() as u32,
+            compressor: self.options.compression.id(),
+            flags: self.flags,
+            ids: plan.ids.len() as u16,
+            root: places[0].reference(),
+            bytes_used: self.output.at,
+            id_table,
+            xattr_table,
+            inode_table,
+            directory_table,
+            fragment_table,
+            export_table,
+        };
+        self.finish(&superblock)
+    }
+
+    fn finish(mut self, superblock: &Superblock) -> Result<Written> {
+        let used = self.output.at;
+        let size = used.next_multiple_of(PADDING);
+        self.output.put(&vec![0; (size - used) as usize])?;
+        self.output.flush()?;
+        self.output.file.write_all_at(&superblock.encode(), self.output.base).context("writing")?;
+        Ok(Written { size, used, inodes: superblock.inodes })
+    }
+
+    fn compressor(&self) -> Result<Compressor> {
+        Compressor::new(self.options.compression, self.options.block_size)
+    }
+
+    /// All blocks of data, in the order of the jobs.
+    fn blocks(&mut self, progress: &dyn Fn(u64)) -> Result<Vec<Block>> {
+        let plan = self.plan;
+        let mut blocks = vec![Block::default(); plan.jobs.len()];
+        let output = &mut self.output;
+        let mut put = |index: u64, (raw, bytes): (bool, Vec<u8>)| {
+            let size = bytes.len() as u32 | if raw { DATA_RAW } else { 0 };
+            blocks[index as usize] = Block { start: output.at, size };
+            output.put(&bytes)
+        };
+        let (compression, block_size) = (self.options.compression, self.options.block_size);
+        let start = || Ok((Compressor::new(compression, block_size)?, Vec::with_capacity(block_size as usize)));
+        let work = |(compressor, buffer): &mut (Compressor, Vec<u8>), index: u64| {
+            let job = plan.jobs[index as usize];
+            read(plan, job, block_size, buffer)?;
+            if matches!(job, Job::Block { .. }) && is_zero(buffer) {
+                return Ok(None);
+            }
+            let packed = compressor.compress(buffer)?;
+            Ok(Some(packed.map_or_else(|| (true, buffer.clone()), |packed| (false, packed))))
+        };
+        let jobs = Jobs { items: 0..plan.jobs.len() as u64, batch: BATCH, threads: self.options.threads };
+        let next = Cell::new(0);
+        let done = |count: usize| {
+            let batch = &plan.jobs[next.get()..next.get() + count];
+            next.set(next.get() + count);
+            progress(batch.iter().map(|job| u64::from(job.size())).sum());
+        };
+        in_order(jobs, &start, &work, &mut put, &done)?;
+        Ok(blocks)
+    }
+
+    /// The inode table goes out; where each node is in it, and the bytes of the directory table.
+    fn inodes(&mut self, blocks: &[Block], compressor: &mut Compressor) -> Result<(Vec<Place>, Vec<u8>)> {
+        let plan = self.plan;
+        let (bytes, starts) = self.plain_inodes(blocks)?;
+        // A directory has to know where what is in it lies: they come after all others, the deepest first.
+        let mut inodes = Table::begun(compressor, &bytes, self.options)?;
+        let mut listing_compressor = self.compressor()?;
+        let mut listings = Table::new(&mut listing_compressor);
+        let mut places = vec![Place::default(); plan.nodes.len()];
+        for (node, start) in starts {
+            places[node] = inodes.place_of(start);
+        }
+        for node in (0..plan.nodes.len()).rev().filter(|node| plan.nodes[*node].is_folder()) {
+            interrupt::check()?;
+            let bytes = self.directory(node, &places, &mut listings);
+            let bytes = bytes.with_context(|| format!("listing {}", plan.nodes[node].path))?;
+            places[node] = inodes.place();
+            inodes.push(&bytes)?;
+        }
+        self.output.put(&inodes.finish()?.0)?;
+        Ok((places, listings.finish()?.0))
+    }
+
+    /// The inodes of all that are not directories, and where each begins.
+    fn plain_inodes(&self, blocks: &[Block]) -> Result<(Vec<u8>, Vec<(usize, u64)>)> {
+        let plan = self.plan;
+        let (mut out, mut starts) = (Bytes::default(), Vec::with_capacity(plan.nodes.len()));
+        for node in plan.order.iter().copied().filter(|node| !plan.nodes[*node].is_folder()) {
+            interrupt::check()?;
+            starts.push((node, out.0.len() as u64));
+            let (about, inode) = (&plan.nodes[node], &plan.inodes[node]);
+            match inode.content {
+                None => inode::other(&mut out, about, inode),
+                Some(content) => self.file(&mut out, node, content, blocks),
+            }
+        }
+        Ok((out.0, starts))
+    }
+
+    fn file(&self, out: &mut Bytes, node: usize, content: usize, blocks: &[Block]) {
+        let plan = self.plan;
+        let stored = &plan.contents[content];
+        let block_size = u64::from(self.options.block_size);
+        let size = stored.content.size();
+        let count = if stored.room == Room::Blocks { size.div_ceil(block_size) } else { 0 };
+        let mut sizes = vec![0; count as usize];
+        let (mut start, mut filled) = (None, 0);
+        for job in stored.jobs.clone() {
+            let Job::Block { block, size, .. } = plan.jobs[job] else { continue };
+            if blocks[job].size != 0 {
+                start.get_or_insert(blocks[job].start);
+                sizes[block as usize] = blocks[job].size;
+                filled += u64::from(size);
+            }
+        }
+        let sparse = if stored.room == Room::Blocks { size - filled } else { 0 };
+        let data = Data { size, start: start.unwrap_or(0), room: stored.room, sizes: &sizes, sparse };
+        inode::file(out, &plan.nodes[node], &plan.inodes[node], &data);
+    }
+
+    /// Lists a directory and gives its inode.
+    fn directory(&self, node: usize, places: &[Place], listings: &mut Table<'_>) -> Result<Vec<u8>> {
+        let plan = self.plan;
+        let about = &plan.nodes[node];
+        let names: Vec<Name<'_>> = about
+            .entries
+            .iter()
+            .map(|(name, child)| Name {
+                name,
+                number: plan.inodes[*child].number,
+                kind: inode::short_type(plan.nodes[*child].kind),
+                inode: places[*child],
+            })
+            .collect();
+        let (bytes, marks) = listing(&names);
+        let size = u32::try_from(bytes.len()).ok().filter(|size| *size < u32::MAX - 3);
+        let size = size.ok_or_else(|| Error::build("there is too much in one folder"))?;
+        let (position, place) = (listings.position(), listings.place());
+        listings.push(&bytes)?;
+        let mark_blocks: Vec<u64> =
+            marks.iter().map(|mark| listings.place_of(position + u64::from(mark.position)).block).collect();
+        // As mksquashfs has it, the root lies in a folder with the next number.
+        let parent = if node == 0 { plan.nodes.len() as u32 + 1 } else { plan.inodes[about.parent].number };
+        let listing = Listing { place, size, parent, marks: &marks, names: &names, mark_blocks: &mark_blocks };
+        let mut out = Bytes::default();
+        inode::directory(&mut out, about, &plan.inodes[node], &listing);
+        Ok(out.0)
+    }
+
+    fn fragments(&self, blocks: &[Block]) -> Vec<u8> {
+        let mut out = Bytes::default();
+        for fragment in &self.plan.fragments {
+            let Block { start, size } = blocks[fragment.job];
+            out.u64(start).u32(size).u32(0);
+        }
+        out.0
+    }
+
+    /// Where each inode is, by its number.
+    fn exports(&self, places: &[Place]) -> Vec<u8> {
+        let mut out = Bytes::default();
+        for node in &self.plan.order {
+            out.u64(places[*node].reference());
+        }
+        out.0
+    }
+
+    /// Metadata blocks and then where each begins; gives the place of that list.
+    fn table(&mut self, bytes: &[u8], compressor: &mut Compressor) -> Result<u64> {
+        let first = self.output.at;
+        let (packed, starts) = Table::begun(compressor, bytes, self.options)?.finish()?;
+        self.output.put(&packed)?;
+        let list = self.output.at;
+        self.index(first, &starts)?;
+        Ok(list)
+    }
+
+    fn index(&mut self, first: u64, starts: &[u64]) -> Result<()> {
+        let mut out = Bytes::default();
+        for start in starts {
+            out.u64(first + start);
+        }
+        self.output.put(&out.0)
+    }
+
+    /// Pairs, sets, and a header of its own before the list of places.
+    fn xattrs(&mut self, compressor: &mut Compressor) -> Result<u64> {
+        let xattrs = &self.plan.xattrs;
+        if xattrs.sets.is_empty() {
+            return Ok(NO_TABLE);
+        }
+        let first = self.output.at;
+        let mut sets = Bytes::default();
+        let pairs = Table::begun(compressor, &xattrs.pairs, self.options)?;
+        for set in &xattrs.sets {
+            sets.u64(pairs.place_of(set.start).reference()).u32(set.pairs).u32(set.size);
+        }
+        self.output.put(&pairs.finish()?.0)?;
+        let sets_at = self.output.at;
+        let (packed, starts) = Table::begun(compressor, &sets.0, self.options)?.finish()?;
+        self.output.put(&packed)?;
+        let list = self.output.at;
+        let mut header = Bytes::default();
+        header.u64(first).u32(xattrs.sets.len() as u32).u32(0);
+        self.output.put(&header.0)?;
+        self.index(sets_at, &starts)?;
+        Ok(list)
+    }
+}
+
+/// The bytes of a block before compression.
+fn read(plan: &Plan<'_>, job: Job, block_size: u32, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.resize(job.size() as usize, 0);
+    match job {
+        Job::Block { content, block, .. } => {
+            plan.contents[content].content.read_at(buffer, u64::from(block) * u64::from(block_size))
+        }
+        Job::Fragment { index, .. } => {
+            let mut rest = &mut buffer[..];
+            for member in &plan.fragments[index as usize].members {
+                let content = plan.contents[*member].content;
+                let (now, later) = rest.split_at_mut(content.size() as usize);
+                content.read_at(now, 0)?;
+                rest = later;
+            }
+            Ok(())
+        }
+    }
+}
