@@ -66,6 +66,9 @@ impl Output<'_> {
     }
 }
 
+/// Nodes, and where the inode of each begins before compression.
+type Starts = Vec<(usize, u64)>;
+
 /// Where blocks have ended up, by job; those of zeros have size 0.
 #[derive(Clone, Copy, Default)]
 struct Block {
@@ -192,7 +195,7 @@ impl Writer<'_> {
     }
 
     /// The inodes of all that are not directories, and where each begins.
-    fn plain_inodes(&self, blocks: &[Block]) -> Result<(Vec<u8>, Vec<(usize, u64)>)> {
+    fn plain_inodes(&self, blocks: &[Block]) -> Result<(Vec<u8>, Starts)> {
         let plan = self.plan;
         let (mut out, mut starts) = (Bytes::default(), Vec::with_capacity(plan.nodes.len()));
         for node in plan.order.iter().copied().filter(|node| !plan.nodes[*node].is_folder()) {
