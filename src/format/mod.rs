@@ -8,6 +8,7 @@ pub mod disk;
 pub mod ext4;
 pub mod fat;
 pub mod gpt;
+pub mod iso9660;
 mod nodes;
 pub mod qcow2;
 pub mod raw;

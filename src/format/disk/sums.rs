@@ -63,6 +63,18 @@ impl Sums {
     }
 }
 
+impl Sums {
+    /// Of a file of which the beginning was hashed before, and the rest is here.
+    pub fn resume(state: State, rest: &[u8]) -> Result<Sums> {
+        let mut hasher = Hasher::new(state);
+        for piece in rest.chunks(1 << 20) {
+            interrupt::check()?;
+            hasher.update(piece);
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// Both digests after the first `length` bytes of a file, a multiple of 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
@@ -79,6 +91,16 @@ impl State {
     /// Before the first byte.
     pub fn start(digests: Digests) -> State {
         State { digests, sha256: SHA256_START, md5: md5::START, length: 0 }
+    }
+
+    /// After these bytes, a multiple of 64.
+    pub fn of(bytes: &[u8]) -> Result<State> {
+        if bytes.len() % BLOCK != 0 {
+            return Err(Error::build("checksums can be resumed after whole blocks only"));
+        }
+        let mut state = State::start(Digests::BOTH);
+        state.update(bytes);
+        Ok(state)
     }
 
     pub fn length(&self) -> u64 {

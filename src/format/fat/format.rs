@@ -179,7 +179,7 @@ impl Timestamp {
 }
 
 /// Year, month and day of a day since 1970-01-01 (not before it), in the Gregorian calendar.
-fn civil(mut day: i64) -> (i64, i64, i64) {
+pub fn civil(mut day: i64) -> (i64, i64, i64) {
     let leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let mut year = 1970;
     loop {

@@ -11,6 +11,7 @@ mod layout;
 mod names;
 mod write;
 
+pub(super) use format::civil;
 pub use layout::{FatType, Options, required};
 
 use crate::error::Result;
