@@ -8,13 +8,22 @@ use super::{Finding, Severity, documents::RULES};
 use crate::document::{Diagnostic, Position};
 use crate::error::Error;
 
+/// The one of [`ALWAYS`] that may be skipped.
+pub const UNMATCHED: &str = "unmatched";
+
 /// What is always looked at, beside the rules: id, what has to hold, why, how to mend it.
-pub const ALWAYS: [(&str, &str, &str, &str); 4] = [
+pub const ALWAYS: [(&str, &str, &str, &str); 5] = [
     (
         "render",
         "files can be read, and the kustomization worked in",
         "there would be no documents",
         "the message names the line; `imagebuilder render` shows the same",
+    ),
+    (
+        UNMATCHED,
+        "each patch and each replacement finds an object to change",
+        "what it says would be missing from the image without a word",
+        "correct the target, or remove the entry",
     ),
     (
         "schema",

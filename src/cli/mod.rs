@@ -17,6 +17,7 @@ pub mod failure;
 mod host;
 mod inspect;
 mod lock;
+mod origin;
 pub mod output;
 mod phase;
 mod rebuild;
@@ -97,6 +98,7 @@ pub enum Progress {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Render(render::Args),
+    Origin(origin::Args),
     Phase(phase::Args),
     Build(build::Args),
     Lock(lock::Args),
@@ -181,6 +183,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
     let globals = &cli.globals;
     match &cli.verb {
         Verb::Render(args) => render::run(args, globals),
+        Verb::Origin(args) => origin::run(args, globals),
         Verb::Phase(args) => phase::run(args, globals),
         Verb::Build(args) => build::run(args, globals),
         Verb::Lock(args) => lock::run(args, globals),

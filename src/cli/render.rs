@@ -1,11 +1,13 @@
 //! `render`: the documents that a kustomization folder stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use super::{Globals, output};
-use crate::document::to_yaml;
-use crate::error::Result;
-use crate::kustomize::{self, Order};
+use crate::document::{Node, leaves, origins, steps_json, to_json, to_yaml, to_yaml_commented};
+use crate::error::{Context, Error, Kind, Result};
+use crate::kustomize::{self, Order, object_name};
 
 /// Print the documents that a kustomization folder stands for, as `kustomize build` does
 ///
@@ -17,10 +19,24 @@ use crate::kustomize::{self, Order};
 Examples:
   imagebuilder render manifests/site/example/target/control-plane/image
   imagebuilder render manifests/site/example/phases
+  imagebuilder render --origins manifests/site/example/target/data-plane/image
+  imagebuilder render --origins-file origins.json manifests/site/example/target/data-plane/image > documents.yaml
   imagebuilder render manifests/site/example/target/data-plane/image > after.yaml; diff before.yaml after.yaml")]
 pub struct Args {
     /// A folder with a `kustomization.yaml`
-    pub dir: PathBuf,
+    #[arg(required_unless_present = "origins")]
+    pub dir: Option<PathBuf>,
+
+    /// Say of every value where it came from: in a comment behind it, or as JSON in place of the documents
+    ///
+    /// A comment names the place of the value, then, newest first, the overlay entries that changed it and the places of
+    /// what they replaced. JSON has the same chains with the first line first, as `origin -o json` has them.
+    #[arg(long, value_name = "comments|json", num_args = 0..=1, default_missing_value = "comments")]
+    pub origins: Option<String>,
+
+    /// Write the JSON of `--origins json` into this file, and print the documents as ever
+    #[arg(long, value_name = "FILE")]
+    pub origins_file: Option<PathBuf>,
 
     /// Where files may lie: in or below the folder of the kustomization that names them, or anywhere
     #[arg(long, value_name = "RULE", value_enum, default_value = "LoadRestrictionsRootOnly")]
@@ -55,12 +71,73 @@ pub enum Reorder {
     None,
 }
 
+/// What is said of origins on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origins {
+    Nowhere,
+    Comments,
+    Json,
+}
+
+impl Args {
+    /// The folder, and what to say of origins. In `--origins DIR` the word behind the option is the folder.
+    fn asked(&self) -> Result<(&Path, Origins)> {
+        let (form, other) = match self.origins.as_deref() {
+            None => (Origins::Nowhere, None),
+            Some("comments") => (Origins::Comments, None),
+            Some("json") => (Origins::Json, None),
+            Some(other) => (Origins::Comments, Some(other)),
+        };
+        match (self.dir.as_deref(), other) {
+            (Some(dir), None) => Ok((dir, form)),
+            (None, Some(dir)) => Ok((Path::new(dir), form)),
+            (Some(_), Some(other)) => {
+                Err(Error::new(Kind::Usage, format!("origins are not written as `{other}`")).hint("take `comments` or `json`"))
+            }
+            (None, None) => Err(Error::new(Kind::Usage, "no folder given").hint("name one with a `kustomization.yaml`")),
+        }
+    }
+}
+
+/// Every value of every document with its chain.
+fn table(documents: &[Node]) -> Value {
+    let value = |(path, leaf): (String, &Node)| {
+        json!({"path": path, "value": to_json(leaf), "chain": steps_json(&leaf.origin)})
+    };
+    let document = |node: &Node| {
+        let values: Vec<Value> = leaves("", node).into_iter().map(value).collect();
+        json!({"object": object_name(node), "values": values})
+    };
+    documents.iter().map(document).collect()
+}
+
+fn pretty(value: &Value) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::build(error.to_string()))?;
+    Ok(format!("{text}\n"))
+}
+
+/// The chain of a value on one line.
+fn comment(node: &Node) -> String {
+    origins(node).first().map(|entry| entry.chain.join(" <- ")).unwrap_or_default()
+}
+
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
+    let (dir, form) = args.asked()?;
     let order = match args.reorder {
         Some(Reorder::None) => Order::Fifo,
         Some(Reorder::Legacy) | None => Order::Legacy,
     };
     let unrestricted = args.load_restrictor == LoadRestrictor::None;
-    let options = kustomize::Options { unrestricted, order, reporter: Some(globals.reporter()) };
-    output::print(&to_yaml(&kustomize::build(&args.dir, &options)?))
+    let options = kustomize::Options { unrestricted, order, reporter: Some(globals.reporter()), unmatched: None };
+    let documents = kustomize::build(dir, &options)?;
+    if let Some(file) = &args.origins_file {
+        let text = pretty(&table(&documents))?;
+        std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))?;
+    }
+    output::print(&match form {
+        // With a file, the documents are wanted beside it.
+        Origins::Json if args.origins_file.is_none() => pretty(&table(&documents))?,
+        Origins::Comments => to_yaml_commented(&documents, &comment),
+        Origins::Json | Origins::Nowhere => to_yaml(&documents),
+    })
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::check::documents::RULES;
-use crate::check::problem::{self, ALWAYS, Problem};
+use crate::check::problem::{self, ALWAYS, Problem, UNMATCHED};
 use crate::check::{Severity, documents::Rule};
 use crate::document::suggestion;
 use crate::error::{Error, Kind, Result};
@@ -55,7 +55,7 @@ pub enum Format {
 
 pub fn run(args: &Args) -> Result<()> {
     for id in &args.skip {
-        if !RULES.iter().any(|rule| rule.id == *id) {
+        if *id != UNMATCHED && !RULES.iter().any(|rule| rule.id == *id) {
             let error = Error::new(Kind::Usage, format!("no rule is called `{id}`"));
             let ids: Vec<&str> = RULES.iter().map(|rule| rule.id).collect();
             return Err(match suggestion(id, "rules", &ids) {
@@ -126,7 +126,7 @@ fn object(outcome: &Outcome) -> Value {
 
 fn list(format: Format) -> Result<()> {
     let fields = |rule: &Rule| [rule.id, rule.severity.name(), rule.title, rule.why, rule.mend];
-    let always = ALWAYS.iter().map(|(id, title, why, mend)| ([*id, "error", *title, *why, *mend], false));
+    let always = ALWAYS.iter().map(|(id, title, why, mend)| ([*id, "error", *title, *why, *mend], *id == UNMATCHED));
     let rows: Vec<([&str; 5], bool)> = always.chain(RULES.iter().map(|rule| (fields(rule), true))).collect();
     if format == Format::Text {
         let head = ["ID", "SEVERITY", "WHAT HAS TO HOLD"].map(str::to_owned).to_vec();

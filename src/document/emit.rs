@@ -18,32 +18,50 @@ pub fn to_yaml(nodes: &[Node]) -> String {
     nodes.iter().map(document).collect::<Vec<_>>().join("---\n")
 }
 
+/// The same with a comment behind every scalar and empty collection, as `comment` has it. It means the same: a comment
+/// stands at the end of a value, or behind the bar of a literal block.
+pub fn to_yaml_commented(nodes: &[Node], comment: &dyn Fn(&Node) -> String) -> String {
+    nodes.iter().map(|node| emit(node, Some(comment))).collect::<Vec<_>>().join("---\n")
+}
+
 /// One document, with its final newline.
 pub fn document(node: &Node) -> String {
-    let mut emitter = Emitter { out: String::new(), column: 0, whitespace: true, indention: true };
+    emit(node, None)
+}
+
+fn emit(node: &Node, comment: Option<&dyn Fn(&Node) -> String>) -> String {
+    let (out, column, whitespace, indention) = (String::new(), 0, true, true);
+    let mut emitter = Emitter { out, column, whitespace, indention, comment, pending: None };
     emitter.node(node, None, false);
     emitter.start_line(0);
     emitter.out
 }
 
-struct Emitter {
+struct Emitter<'a> {
     out: String,
     column: usize,
     /// The last thing written was white space.
     whitespace: bool,
     /// Nothing but indentation and indicators is on the line so far.
     indention: bool,
+    comment: Option<&'a dyn Fn(&Node) -> String>,
+    /// The comment of the value at hand, until it is written.
+    pending: Option<String>,
 }
 
-impl Emitter {
+impl Emitter<'_> {
     /// `indent` is that of the collection around this node, `None` at the root; `in_mapping` tells whether it is the
     /// value of a mapping.
     fn node(&mut self, node: &Node, indent: Option<usize>, in_mapping: bool) {
         let deeper = indent.map_or(0, |indent| indent + INDENT);
         match &node.value {
-            Value::Scalar(scalar) => self.scalar(scalar, indent.unwrap_or(0) + INDENT),
-            Value::Mapping(mapping) if mapping.is_empty() => self.token("{}"),
-            Value::Sequence(items) if items.is_empty() => self.token("[]"),
+            Value::Scalar(scalar) => {
+                self.pending = self.comment.map(|comment| comment(node));
+                self.scalar(scalar, indent.unwrap_or(0) + INDENT);
+                self.write_comment();
+            }
+            Value::Mapping(mapping) if mapping.is_empty() => self.empty(node, "{}"),
+            Value::Sequence(items) if items.is_empty() => self.empty(node, "[]"),
             Value::Sequence(items) => {
                 // Dashes stand under the key itself.
                 let own = if in_mapping && !self.indention { indent.unwrap_or(0) } else { deeper };
@@ -61,6 +79,20 @@ impl Emitter {
                     self.entry(&entry.key.text, &entry.value, deeper);
                 }
             }
+        }
+    }
+
+    fn empty(&mut self, node: &Node, text: &str) {
+        self.token(text);
+        self.pending = self.comment.map(|comment| comment(node));
+        self.write_comment();
+    }
+
+    /// Nothing but the end of the line comes behind it. What would end a comment is left out of it.
+    fn write_comment(&mut self) {
+        if let Some(comment) = self.pending.take().filter(|comment| !comment.is_empty()) {
+            self.out.push_str(" # ");
+            self.out.extend(comment.chars().map(|c| if is_printable(c) && !is_break(c) { c } else { '?' }));
         }
     }
 
@@ -225,6 +257,7 @@ impl Emitter {
             _ => {}
         }
         self.indicator(&header, true, false);
+        self.write_comment();
         self.newline();
         let mut at_start = true;
         for character in text.chars() {

@@ -51,12 +51,22 @@ pub struct Loaded {
 impl Loader {
     /// Reads a file, to be shown under `name`.
     pub fn file(self, path: &Path, name: &str) -> Result<Loaded> {
-        self.text(name, &read_limited(path).with_context(|| format!("reading {name}"))?)
+        self.file_of(None, path, name)
+    }
+
+    /// Reads a file that the kustomization in `folder` names.
+    pub fn file_of(self, folder: Option<&str>, path: &Path, name: &str) -> Result<Loaded> {
+        self.text_of(folder, name, &read_limited(path).with_context(|| format!("reading {name}"))?)
     }
 
     pub fn text(self, name: &str, bytes: &[u8]) -> Result<Loaded> {
+        self.text_of(None, name, bytes)
+    }
+
+    /// Reads a text that the kustomization in `folder` brings.
+    pub fn text_of(self, folder: Option<&str>, name: &str, bytes: &[u8]) -> Result<Loaded> {
         let text = decode_text(name, bytes)?;
-        let source = Source::new(name, text);
+        let source = Source::in_folder(name, text, folder);
         let (documents, notices) = Run::new(self, &source, source.text()).finish()?;
         Ok(Loaded { documents, notices, source })
     }
@@ -71,7 +81,7 @@ impl Loader {
             let (documents, notices) = Run::new(self, outer, &masked).finish()?;
             return Ok(Loaded { documents, notices, source: outer.clone() });
         }
-        self.text(&format!("{} (inline)", node.origin.at), text.as_bytes())
+        self.text_of(node.origin.at.overlay(), &format!("{} (inline)", node.origin.at), text.as_bytes())
     }
 }
 

@@ -9,11 +9,18 @@ use std::sync::Arc;
 pub struct Source {
     name: String,
     text: String,
+    /// The folder of the kustomization that named it, which is the overlay its values belong to.
+    folder: Option<String>,
 }
 
 impl Source {
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Source { name: name.into(), text: text.into() })
+        Arc::new(Source { name: name.into(), text: text.into(), folder: None })
+    }
+
+    /// A text that a kustomization in `folder` named.
+    pub fn in_folder(name: impl Into<String>, text: impl Into<String>, folder: Option<&str>) -> Arc<Self> {
+        Arc::new(Source { name: name.into(), text: text.into(), folder: folder.map(str::to_owned) })
     }
 
     pub fn name(&self) -> &str {
@@ -72,6 +79,18 @@ impl Position {
 
     pub fn file(&self) -> &str {
         &self.source.name
+    }
+
+    /// The overlay it belongs to: the folder of the kustomization that named the file, else the file's own.
+    pub fn overlay(&self) -> Option<&str> {
+        let source = &self.source;
+        let own = || source.name.rsplit_once('/').map(|(folder, _)| folder);
+        source.folder.as_deref().or_else(own)
+    }
+
+    /// The text there, no more than its first line.
+    pub fn text(&self) -> &str {
+        if self.line == 0 { "" } else { &self.source.text[self.range()] }
     }
 
     pub fn line(&self) -> u32 {

@@ -177,7 +177,7 @@ fn pairs(typed: &GeneratorEntry, entry: &Node, place: &Place) -> Result<Vec<Pair
             }
         };
         let (value, shown) = place.read(node, path)?;
-        let at = Position::whole(&Source::new(shown, ""));
+        let at = Position::whole(&Source::in_folder(shown, "", Some(&place.name())));
         pairs.push(Pair { key: key.into(), value, at });
     }
     Ok(pairs)
@@ -193,7 +193,7 @@ fn env_file(node: &Node, place: &Place, pairs: &mut Vec<Pair>) -> Result<()> {
     let Ok(text) = std::str::from_utf8(&bytes) else {
         return Err(Diagnostic::on(node, format!("{shown} is not UTF-8")).into());
     };
-    let source = Source::new(shown, text);
+    let source = Source::in_folder(shown, text, Some(&place.name()));
     for (number, line) in text.lines().enumerate() {
         let line = if number == 0 { line.strip_prefix('\u{feff}').unwrap_or(line) } else { line };
         let line = line.trim_start();

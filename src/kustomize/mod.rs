@@ -1,7 +1,7 @@
 //! The overlay engine: a kustomization folder in, documents out, as stock `kustomize build` gives them, with every
 //! value still knowing which line and which overlay set it.
 //!
-//! Owns: [`build`], [`render`], [`Options`]. Uses document, report, error. Behaviour follows kustomize 5 (official
+//! Owns: [`build`], [`render`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
 //! builds), down to the bytes. Stricter than kustomize on purpose: remote resources, helm, plugins that are programs and
 //! functions in containers are refused; so are a replacement of text by a mapping (kustomize empties the field) or below
 //! a null (it does nothing), and a JSON patch that copies what is not there. The order of work in a folder is in
@@ -27,6 +27,7 @@ mod labels;
 mod merge;
 mod name_reference;
 mod namespace;
+mod object;
 mod order;
 mod patch;
 mod place;
@@ -42,11 +43,13 @@ mod value_add;
 mod variables;
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
+pub use object::{find_object, object_name};
 pub use order::Order;
 
-use crate::document::{Node, to_yaml};
-use crate::error::Result;
+use crate::document::{Diagnostic, Node, to_yaml};
+use crate::error::{Error, Result};
 use crate::report::Reporter;
 
 /// How to build.
@@ -59,11 +62,28 @@ pub struct Options {
     pub order: Order,
     /// Hears of odd but accepted input. Default: nobody.
     pub reporter: Option<Reporter>,
+    /// Takes the patches and replacements that match nothing. Default: the reporter is told, as kustomize accepts them.
+    pub unmatched: Option<Unmatched>,
 }
+
+/// Patches and replacements that match nothing, each with the nearest candidates.
+pub type Unmatched = Arc<Mutex<Vec<Diagnostic>>>;
 
 /// Builds a folder: all its documents, patched and ordered.
 pub fn build(dir: &Path, options: &Options) -> Result<Vec<Node>> {
     finish(folder::Builder::new(options).root(dir)?, options)
+}
+
+/// The same for what is going to be built: a patch or replacement that matches nothing is an error, because what it says
+/// would be missing from the image without a word.
+pub fn build_strict(dir: &Path, options: &Options) -> Result<Vec<Node>> {
+    let unmatched = Unmatched::default();
+    let documents = build(dir, &Options { unmatched: Some(unmatched.clone()), ..options.clone() })?;
+    let mut found = unmatched.lock().map(|found| found.clone()).unwrap_or_default().into_iter().map(Error::from);
+    match found.next() {
+        None => Ok(documents),
+        Some(first) => Err(found.fold(first, |error, other| error.hint(format!("also: {other}")))),
+    }
 }
 
 /// Builds a kustomization given as text, as if it lay in `dir`.

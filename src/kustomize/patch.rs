@@ -7,6 +7,7 @@ use super::json6902;
 use super::kustomization::PatchEntry;
 use super::merge::{Outcome, merge};
 use super::resource::{Resource, from_documents};
+use super::selector::Selector;
 use super::transformer::{Transform, Work, field};
 use crate::document::{Cause, ChangeKind, Diagnostic, Key, Loader, Node, Origin, Position, Tag, Value};
 use crate::error::Result;
@@ -146,7 +147,8 @@ impl Patch {
         let found = work.resources.iter().enumerate().filter(|(_, resource)| matcher.matches(resource));
         let found: Vec<usize> = found.map(|(at, _)| at).collect();
         if found.is_empty() {
-            work.warn(unmatched(&at.origin.at, "the target of this patch", &selector.wanted(), work));
+            let diagnostic = unmatched(at, "the target of this patch", &selector, work);
+            work.unmatched(diagnostic.note(&self.entry.origin.at, "patch used here"));
         }
         Ok(found)
     }
@@ -173,9 +175,23 @@ fn with_annotations(object: &mut Node, by: &Position) {
 }
 
 /// What is said where nothing matches and kustomize says nothing.
-pub fn unmatched(at: &Position, what: &str, wanted: &Id, work: &Work<'_>) -> String {
-    let near = work.resources.nearest(wanted).map(|near| format!("; {near}")).unwrap_or_default();
-    format!("{at}: {what} matches nothing{near}")
+pub fn unmatched(at: &Node, what: &str, selector: &Selector, work: &Work<'_>) -> Diagnostic {
+    let diagnostic = Diagnostic::on(at, format!("{what} matches nothing"));
+    let by_name = Selector { label_selector: None, annotation_selector: None, ..selector.clone() };
+    let named: Vec<String> = match by_name.compile(at) {
+        Ok(matcher) if by_name != *selector => {
+            work.resources.iter().filter(|one| matcher.matches(one)).map(|one| one.id().to_string()).collect()
+        }
+        _ => Vec::new(),
+    };
+    if !named.is_empty() {
+        let shown = named.iter().take(8).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return diagnostic.hint(format!("without its labels and annotations it would match {shown}"));
+    }
+    match work.resources.nearest(&selector.wanted()) {
+        Some(hint) => diagnostic.hint(hint),
+        None => diagnostic.hint("no objects are defined here"),
+    }
 }
 
 /// Patches that name their object themselves.

@@ -37,6 +37,11 @@ impl Place {
         &self.shown
     }
 
+    /// The folder as it is shown, which names the overlay.
+    pub fn name(&self) -> String {
+        self.shown.display().to_string()
+    }
+
     /// The way from the folder that is built to a file of this one.
     pub fn trail(&self, file: &str) -> String {
         tidy(&self.trail.join(file)).display().to_string()
@@ -81,7 +86,7 @@ impl Place {
     /// Reads the documents of a file that an entry names, within the load restriction.
     pub fn load(&self, entry: &Node) -> Result<Loaded> {
         let (real, shown) = self.file(entry, entry.text().unwrap_or_default())?;
-        Loader::default().file(&real, &shown)
+        Loader::default().file_of(Some(&self.name()), &real, &shown)
     }
 
     /// Reads a file as it is; `path` is what an entry says, or a part of it. Returns the name to show it under, too.

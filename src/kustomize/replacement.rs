@@ -175,7 +175,7 @@ impl Run<'_> {
         }
         let default = [DEFAULT_PATH.to_owned()];
         let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
-        let mut found = false;
+        let (mut found, mut rejections) = (false, 0);
         for index in 0..work.resources.len() {
             let resource = work.resources.get(index);
             let rejected = reject
@@ -183,6 +183,7 @@ impl Run<'_> {
                 .any(|matcher| resource.ids().any(|id| matcher.matches_id(id)) && matcher.matches_metadata(resource));
             let selected = resource.ids().any(|id| select.matches_id(id)) && select.matches_metadata(resource);
             if !selected || rejected {
+                rejections += usize::from(selected);
                 continue;
             }
             found = true;
@@ -195,8 +196,12 @@ impl Run<'_> {
             })?;
         }
         if !found {
-            let select_at = &field(at, "select").origin.at;
-            work.warn(unmatched(select_at, "the target of this replacement", &selector.wanted(), work));
+            let diagnostic = match rejections {
+                0 => unmatched(field(at, "select"), "the target of this replacement", selector, work),
+                _ => Diagnostic::on(field(at, "reject"), "everything that the target of this replacement selects is rejected")
+                    .hint("narrow `reject`, or remove the target"),
+            };
+            work.unmatched(diagnostic.note(&self.entry.origin.at, "replacement used here"));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::resource::Resource;
 use crate::document::{Diagnostic, Node};
 use crate::error::Result;
 
-#[derive(Debug, Default, Clone, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Selector {
     pub group: Option<String>,

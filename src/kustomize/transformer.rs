@@ -6,7 +6,7 @@ use super::Options;
 use super::place::Place;
 use super::resource::{Provenance, Resources};
 use super::schema::Schema;
-use crate::document::Node;
+use crate::document::{Diagnostic, Node};
 use crate::error::Result;
 
 /// What a transformer works on.
@@ -22,6 +22,23 @@ impl Work<'_> {
     pub fn warn(&self, text: impl AsRef<str>) {
         if let Some(reporter) = &self.options.reporter {
             reporter.warning(text);
+        }
+    }
+}
+
+impl Work<'_> {
+    /// A patch or replacement changes nothing: kustomize does not mind, whoever builds the documents decides.
+    pub fn unmatched(&self, diagnostic: Diagnostic) {
+        match &self.options.unmatched {
+            Some(taken) => {
+                if let Ok(mut taken) = taken.lock() {
+                    taken.push(diagnostic);
+                }
+            }
+            None => {
+                let hints: String = diagnostic.hints().iter().map(|hint| format!("; {hint}")).collect();
+                self.warn(format!("{}: {}{hints}", diagnostic.place(), diagnostic.message()));
+            }
         }
     }
 }

@@ -94,6 +94,13 @@ impl Site {
             .with_context(|| format!("loading phases of {}", path.display()))
     }
 
+    /// The same for a phase that is going to be run.
+    fn documents_to_run(&self) -> Result<Vec<Node>> {
+        let path = join(&self.root, &self.metadata.spec.phase.path);
+        kustomize::build_strict(&path, &kustomize::Options::default())
+            .with_context(|| format!("loading phases of {}", path.display()))
+    }
+
     /// The folder of an entry point.
     fn entry_point(&self, entry: &str) -> PathBuf {
         join(&join(&self.root, &self.metadata.spec.phase.doc_entry_point_prefix), entry)
@@ -119,7 +126,7 @@ pub fn list(site: &Site) -> Result<Vec<Row>> {
 
 /// What a phase builds.
 pub fn load(site: &Site, name: &str) -> Result<Intent> {
-    let documents = site.documents()?;
+    let documents = site.documents_to_run()?;
     let phases = phases(&documents)?;
     let (phase, node) = find(&phases, name)?;
     let executor = executor(phase, node, &documents)?;
@@ -138,7 +145,7 @@ pub fn load(site: &Site, name: &str) -> Result<Intent> {
         return Err(Diagnostic::on(place, format!("entry point {} is not there", folder.display())).into());
     }
     let loading = || format!("loading phase `{name}`");
-    let rendered = kustomize::build(&folder, &kustomize::Options::default()).with_context(loading)?;
+    let rendered = kustomize::build_strict(&folder, &kustomize::Options::default()).with_context(loading)?;
     Ok(plan::from_documents(&rendered, Some(executor)).with_context(loading)?.locked_in(&folder, None))
 }
 

@@ -13,7 +13,7 @@ use crate::api::release::RELEASES;
 use crate::api::schema;
 use crate::api::{AirshipImage, ImageConfiguration, Phase};
 use crate::check::documents::{self, Subject};
-use crate::check::problem::Problem;
+use crate::check::problem::{Problem, UNMATCHED};
 use crate::check::{Finding, Severity};
 use crate::compat;
 use crate::document::{Diagnostic, Node, decode, load_file};
@@ -211,7 +211,18 @@ impl Work<'_> {
         let name = folder.display().to_string();
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let reporter = Some(Reporter::new(Warnings(warnings.clone())));
-        let built = kustomize::build(folder, &kustomize::Options { reporter, ..kustomize::Options::default() });
+        let unmatched = kustomize::Unmatched::default();
+        let options = kustomize::Options {
+            reporter,
+            unmatched: Some(unmatched.clone()),
+            ..kustomize::Options::default()
+        };
+        let built = kustomize::build(folder, &options);
+        if !self.skip.iter().any(|id| id == UNMATCHED) {
+            for diagnostic in unmatched.lock().map(|found| found.clone()).unwrap_or_default() {
+                self.add(Problem::of_diagnostic(UNMATCHED, Severity::Error, &name, diagnostic));
+            }
+        }
         for text in warnings.lock().map(|texts| texts.clone()).unwrap_or_default() {
             let problem = Problem::of_error("render", &name, &Error::documents(text));
             self.add(Problem { severity: Severity::Warning, ..problem });

@@ -18,7 +18,7 @@ use crate::kustomize;
 /// produce; without one it is a qcow2.
 pub fn load_entry_point(folder: &Path) -> Result<Intent> {
     let context = || format!("loading {}", folder.display());
-    let documents = kustomize::build(folder, &kustomize::Options::default()).with_context(context)?;
+    let documents = kustomize::build_strict(folder, &kustomize::Options::default()).with_context(context)?;
     Ok(from_documents(&documents, None).with_context(context)?.locked_in(folder, None))
 }
 
