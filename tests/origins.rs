@@ -22,7 +22,12 @@ impl Ran {
     #[track_caller]
     fn says(self, words: &[&str]) -> Ran {
         for word in words {
-            assert!(self.out.contains(word) || self.err.contains(word), "`{word}` is not in:\n{}{}", self.out, self.err);
+            assert!(
+                self.out.contains(word) || self.err.contains(word),
+                "`{word}` is not in:\n{}{}",
+                self.out,
+                self.err
+            );
         }
         self
     }
@@ -116,9 +121,11 @@ fn every_kind_of_change_is_told() {
 fn what_is_not_there_names_what_is_near() {
     let origin = |value: &str| run(&cases(), &["origin", "overlay", value]);
     origin("AirshipImage/site-data-plan:spec").ends(3).says(&["did you mean `AirshipImage/site-data-plane.prod`?"]);
-    origin("NodeProfile/site-data-plane:spec.kernel.sysctl[\"vm.swapiness\"]")
-        .ends(3)
-        .says(&["`spec.kernel.sysctl` has no `vm.swapiness`", "did you mean `vm.swappiness`?", "base/node.yaml:8:7"]);
+    origin("NodeProfile/site-data-plane:spec.kernel.sysctl[\"vm.swapiness\"]").ends(3).says(&[
+        "`spec.kernel.sysctl` has no `vm.swapiness`",
+        "did you mean `vm.swappiness`?",
+        "base/node.yaml:8:7",
+    ]);
     origin("NodeProfile/site-data-plane:spec[").ends(2);
     origin("NodeProfile").ends(2);
     run(&cases(), &["origin", "nowhere", "NodeProfile/x"]).ends(3);
@@ -153,7 +160,8 @@ fn comments_say_the_origin_and_change_nothing() {
 fn the_table_of_origins_stands_alone_or_beside_the_documents() {
     let plain = run(&cases(), &["render", "overlay"]).ends(0);
     let table = run(&cases(), &["render", "--origins", "json", "overlay"]).ends(0).json();
-    let image = table.as_array().unwrap().iter().find(|one| one["object"] == "AirshipImage/site-data-plane.prod").unwrap();
+    let image =
+        table.as_array().unwrap().iter().find(|one| one["object"] == "AirshipImage/site-data-plane.prod").unwrap();
     let values = image["values"].as_array().unwrap();
     let value = values.iter().find(|one| one["path"] == "spec.params.kernel.sysctl[\"vm.swappiness\"]").unwrap();
     assert_eq!((&value["value"], &value["chain"][0]["line"]), (&10.into(), &8.into()));
@@ -226,4 +234,178 @@ fn what_matches_nothing_is_an_error_elsewhere() {
 #[test]
 fn everything_that_is_shipped_matches() {
     run(root(), &["validate", "manifests", "functions", "-o", "json"]).ends(0);
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> bool {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(folder).args(["-c", "user.name=x", "-c", "user.email=x@y", "-c", "commit.gpgsign=false"]);
+    command.args(arguments).env_remove("GIT_DIR").env_remove("GIT_INDEX_FILE").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+const IMAGE: &str = "\
+apiVersion: airshipit.org/v1alpha1
+kind: AirshipImage
+metadata: {name: NAME}
+spec:
+  params:
+    distribution:
+      name: debian
+      release: bookworm
+      repositories:
+        a: {source: http://m/d, suite: x, components: {main: {}}, keyring: debian-archive}
+    kernel:
+      sysctl: {vm.swappiness: 60}
+";
+
+/// Two sites with a phase each and an entry point that no site names; `None` where there is no git.
+fn repository() -> Option<tempfile::TempDir> {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for site in ["a", "b"] {
+        let write = |name: &str, text: &str| write(root, &format!("sites/{site}/{name}"), text);
+        write(
+            "metadata.yaml",
+            &format!(
+                "apiVersion: airshipit.org/v1alpha1\nkind: ManifestMetadata\nmetadata: {{name: {site}}}\nspec:\n  \
+                 phase:\n    path: sites/{site}/phases\n    docEntryPointPrefix: sites/{site}\n"
+            ),
+        );
+        write("phases/kustomization.yaml", "resources: [phases.yaml]\n");
+        write(
+            "phases/phases.yaml",
+            "apiVersion: airshipit.org/v1alpha1\nkind: Phase\nmetadata: {name: build}\nconfig:\n  executorRef: \
+             {apiVersion: airshipit.org/v1alpha1, kind: ImageConfiguration, name: qcow}\n  documentEntryPoint: \
+             image\n---\napiVersion: airshipit.org/v1alpha1\nkind: ImageConfiguration\nmetadata: {name: qcow}\nspec:\n  \
+             image: {type: qcow}\n",
+        );
+        write("image/kustomization.yaml", "resources: [../../../base]\npatches: [{path: patch.yaml}]\n");
+        write(
+            "image/patch.yaml",
+            &format!(
+                "apiVersion: airshipit.org/v1alpha1\nkind: AirshipImage\nmetadata: {{name: base}}\nspec:\n  params:\n    \
+                 kernel:\n      sysctl:\n        # of site {site}\n        kernel.pid_max: 100000\n"
+            ),
+        );
+    }
+    write(root, "base/kustomization.yaml", "resources: [image.yaml]\n");
+    write(root, "base/image.yaml", &IMAGE.replace("NAME", "base"));
+    write(root, "alone/kustomization.yaml", "resources: [image.yaml]\n");
+    write(root, "alone/image.yaml", &IMAGE.replace("NAME", "alone"));
+    write(root, "alone/unread.yaml", "never: read\n");
+    let made = git(root, &["init", "-q"]) && git(root, &["add", "-A"]) && git(root, &["commit", "-q", "-m", "first"]);
+    if !made {
+        println!("skipped: no git here");
+        return None;
+    }
+    Some(folder)
+}
+
+fn names(list: &Value) -> Vec<String> {
+    let name = |one: &Value| match one["phase"].as_str().unwrap() {
+        "" => one["entryPoint"].as_str().unwrap().to_owned(),
+        phase => format!("{} {phase}", one["site"].as_str().unwrap()),
+    };
+    list.as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn only_what_differs_is_affected() {
+    let Some(folder) = repository() else { return };
+    let root = folder.path();
+    let affected = || run(root, &["affected", "--since", "HEAD", "-o", "json", "."]).ends(0).json();
+    let found = affected();
+    assert_eq!(names(&found["unchanged"]), ["alone", "sites/a build", "sites/b build"], "{found}");
+    assert_eq!((&found["any"], &found["matrix"]["include"]), (&false.into(), &Value::Array(vec![])));
+    // Text that changes nothing: comments, files that nobody reads, another way to write the same.
+    write(root, "alone/unread.yaml", "never: read again\n");
+    let text = std::fs::read_to_string(root.join("base/image.yaml")).unwrap();
+    write(
+        root,
+        "base/image.yaml",
+        &format!("# moved\n\n{}", text.replace("{vm.swappiness: 60}", "\n        vm.swappiness: 60")),
+    );
+    assert_eq!(names(&affected()["affected"]), [""; 0]);
+    // One site, then what both stand on.
+    let patch = std::fs::read_to_string(root.join("sites/a/image/patch.yaml")).unwrap();
+    write(root, "sites/a/image/patch.yaml", &patch.replace("100000", "200000"));
+    let found = affected();
+    assert_eq!((names(&found["affected"]), names(&found["unchanged"]).len()), (vec!["sites/a build".to_owned()], 2));
+    let cell = &found["matrix"]["include"][0];
+    let wanted =
+        serde_json::json!({"site": "sites/a", "phase": "build", "entryPoint": "sites/a/image", "image": "base"});
+    assert_eq!(cell, &wanted);
+    let value = &found["affected"][0]["values"][0];
+    assert_eq!(value["path"], "spec.params.kernel.sysctl[\"kernel.pid_max\"]");
+    assert!(value["new"]["file"].as_str().unwrap().ends_with("sites/a/image/patch.yaml"), "{value}");
+    write(root, "base/image.yaml", &text.replace("60", "10"));
+    assert_eq!(names(&affected()["affected"]), ["sites/a build", "sites/b build"]);
+    // From a folder inside, of a site only.
+    let ran = run(&root.join("sites"), &["affected", "--since", "HEAD", "b"]).ends(0);
+    assert!(ran.out.contains("changed") && ran.out.contains("sites/b") && !ran.out.contains("sites/a"), "{}", ran.out);
+}
+
+#[test]
+fn what_comes_and_goes_is_affected() {
+    let Some(folder) = repository() else { return };
+    let root = folder.path();
+    std::fs::remove_dir_all(root.join("alone")).unwrap();
+    write(root, "new/kustomization.yaml", "resources: [image.yaml]\n");
+    write(root, "new/image.yaml", &IMAGE.replace("NAME", "new"));
+    let found = run(root, &["affected", "--since", "HEAD", "-o", "json", "."]).ends(0).json();
+    assert_eq!(
+        (names(&found["affected"]), names(&found["removed"])),
+        (vec!["new".to_owned()], vec!["alone".to_owned()])
+    );
+    assert_eq!((&found["affected"][0]["change"], &found["removed"][0]["image"]), (&"added".into(), &"alone".into()));
+    // A mistake is not the end of the others.
+    write(root, "sites/a/image/patch.yaml", "kind: AirshipImage\nmetadata: {name: bas}\n");
+    let ran = run(root, &["affected", "--since", "HEAD", "-o", "json", "."]).ends(3);
+    assert!(ran.err.contains("sites/a/image/patch.yaml:"), "{}", ran.err);
+    assert_eq!(names(&ran.json()["invalid"]), ["sites/a build"]);
+    assert_eq!(names(&ran.json()["unchanged"]), ["sites/b build"]);
+    run(root, &["affected", "--since", "nowhere", "."]).ends(2).says(&["no revision `nowhere`"]);
+    run(root, &["affected", "--since=--output=x", "."]).ends(2);
+    let bare = tempfile::tempdir().unwrap();
+    run(bare.path(), &["affected", "--since", "HEAD", "."]).ends(2).says(&["not a git repository"]);
+}
+
+#[test]
+fn differences_name_both_lines() {
+    let Some(folder) = repository() else { return };
+    let root = folder.path();
+    let diff = |arguments: &[&str]| run(root, &[&["diff", "docs"], arguments].concat());
+    assert_eq!(diff(&["--since", "HEAD", "."]).ends(0).out, "identical\n");
+    let patch = std::fs::read_to_string(root.join("sites/a/image/patch.yaml")).unwrap();
+    write(
+        root,
+        "sites/a/image/patch.yaml",
+        &patch.replace("# of site a", "kernel.panic: 10").replace("100000", "200000"),
+    );
+    diff(&["--since", "HEAD", "sites/a"]).ends(8).says(&[
+        "phase build of sites/a AirshipImage/base\n",
+        "  ~ spec.params.kernel.sysctl[\"kernel.pid_max\"]: 100000 -> 200000\n",
+        "      old: sites/a/image/patch.yaml:9:25 <- patch sites/a/image/kustomization.yaml:2:11\n",
+        "      new: sites/a/image/patch.yaml:9:25 <- patch sites/a/image/kustomization.yaml:2:11\n",
+        "  + spec.params.kernel.sysctl[\"kernel.panic\"]: 10\n",
+        "the documents differ",
+    ]);
+    let found = diff(&["--since", "HEAD", "sites/a", "-o", "json"]).ends(8).json();
+    let change = &found["changes"][0];
+    assert_eq!(
+        (&change["change"], &change["old"]["value"], &change["new"]["line"]),
+        (&"changed".into(), &100000.into(), &9.into())
+    );
+    assert!(!found.to_string().contains("/tree/"), "temporary names: {found}");
+    // Two folders, both ways to say it.
+    let found = diff(&["sites/a/image", "sites/b/image", "-o", "json"]).ends(8).json();
+    let paths: Vec<_> =
+        found["changes"].as_array().unwrap().iter().map(|one| one["change"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["removed", "changed"]);
+    diff(&["alone", "alone"]).ends(0);
+    diff(&["alone", "base"]).ends(8).says(&["- the whole object", "AirshipImage/base"]);
+    diff(&["alone"]).ends(2);
+    diff(&["alone", "nowhere"]).ends(2);
+    // Nothing of the user's was touched.
+    assert!(git(root, &["diff", "--quiet", "--cached"]) && git(root, &["diff", "--quiet", "--", "alone"]));
 }

@@ -1,6 +1,8 @@
 //! `diff`: what differs between two of a kind.
 //!
-//! Owns: `diff image` and how its report is printed.
+//! Owns: `diff image` and how its report is printed; `diff docs` is in [`docs`].
+
+mod docs;
 
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect::compare::{self, Aspect, Change, Limits, Report, What};
 use crate::inspect::image::Image;
 
-/// Show what differs between two images
+/// Show what differs between two images, or between two states of documents
 ///
 /// The exit code is 0 when nothing differs and 8 when something does, so that a script can ask.
 #[derive(Debug, clap::Args)]
@@ -20,6 +22,7 @@ use crate::inspect::image::Image;
 Examples:
   imagebuilder diff image old/control-plane.qcow2 out/control-plane.qcow2
   imagebuilder diff image a.qcow2 b.raw -o json | jq '.packages'
+  imagebuilder diff docs --since HEAD manifests/site/example
   imagebuilder diff image a.qcow2 b.qcow2 --paths 20")]
 pub struct Args {
     #[command(subcommand)]
@@ -29,6 +32,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 pub enum Verb {
     Image(ImageArgs),
+    Docs(docs::Args),
 }
 
 /// Compare two image files of any format: paths, packages, partitions; and the bytes, when all of these are equal
@@ -59,6 +63,7 @@ pub struct ImageArgs {
 pub fn run(args: &Args) -> Result<()> {
     match &args.what {
         Verb::Image(args) => image(args),
+        Verb::Docs(args) => docs::run(args),
     }
 }
 

@@ -4,6 +4,7 @@
 //! arguments and a `run` function. Uses every room; nothing uses it. Only this room prints results, through
 //! [`output`].
 
+mod affected;
 mod boot;
 mod build;
 mod cache;
@@ -22,6 +23,7 @@ pub mod output;
 mod phase;
 mod rebuild;
 mod render;
+mod revision;
 pub mod signals;
 mod validate;
 mod verify;
@@ -105,6 +107,7 @@ pub enum Verb {
     Boot(boot::Args),
     Inspect(inspect::Args),
     Diff(diff::Args),
+    Affected(affected::Args),
     Rebuild(rebuild::Args),
     Verify(verify::Args),
     Validate(validate::Args),
@@ -190,6 +193,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Boot(args) => boot::run(args, globals),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Diff(args) => diff::run(args),
+        Verb::Affected(args) => affected::run(args),
         Verb::Rebuild(args) => rebuild::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
         Verb::Validate(args) => validate::run(args),

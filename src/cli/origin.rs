@@ -111,9 +111,7 @@ fn short(text: &str) -> String {
 }
 
 fn object_of(name: &str, values: &[(String, &Node)]) -> Value {
-    let value = |(path, value): &(String, &Node)| {
-        json!({"path": path, "value": to_json(value), "chain": steps_json(&value.origin)})
-    };
+    let value = |(path, value): &(String, &Node)| json!({"path": path, "value": to_json(value), "chain": steps_json(&value.origin)});
     json!({"object": name, "values": values.iter().map(value).collect::<Vec<_>>()})
 }
 

@@ -91,19 +91,18 @@ impl Args {
         match (self.dir.as_deref(), other) {
             (Some(dir), None) => Ok((dir, form)),
             (None, Some(dir)) => Ok((Path::new(dir), form)),
-            (Some(_), Some(other)) => {
-                Err(Error::new(Kind::Usage, format!("origins are not written as `{other}`")).hint("take `comments` or `json`"))
+            (Some(_), Some(other)) => Err(Error::new(Kind::Usage, format!("origins are not written as `{other}`"))
+                .hint("take `comments` or `json`")),
+            (None, None) => {
+                Err(Error::new(Kind::Usage, "no folder given").hint("name one with a `kustomization.yaml`"))
             }
-            (None, None) => Err(Error::new(Kind::Usage, "no folder given").hint("name one with a `kustomization.yaml`")),
         }
     }
 }
 
 /// Every value of every document with its chain.
 fn table(documents: &[Node]) -> Value {
-    let value = |(path, leaf): (String, &Node)| {
-        json!({"path": path, "value": to_json(leaf), "chain": steps_json(&leaf.origin)})
-    };
+    let value = |(path, leaf): (String, &Node)| json!({"path": path, "value": to_json(leaf), "chain": steps_json(&leaf.origin)});
     let document = |node: &Node| {
         let values: Vec<Value> = leaves("", node).into_iter().map(value).collect();
         json!({"object": object_name(node), "values": values})

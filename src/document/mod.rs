@@ -4,6 +4,7 @@
 //! positions in errors ([`decode`]), output as kustomize writes it ([`to_yaml`]), JSON ([`to_json`], [`from_json`])
 //! the table of origins ([`origins`], [`steps`]) and paths to values ([`ValuePath`]). Uses error and interrupt only.
 
+mod compare;
 mod de;
 mod diagnostic;
 mod emit;
@@ -16,6 +17,7 @@ mod path;
 mod scalar;
 mod source;
 
+pub use compare::{Difference, differences};
 pub use de::{Decoder, Misfit, decode};
 pub use diagnostic::{Diagnostic, nearest, suggestion};
 pub use emit::{document, to_yaml, to_yaml_commented};

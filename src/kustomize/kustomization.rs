@@ -108,7 +108,10 @@ impl File {
     pub fn read(dir: &Path, shown: &Path) -> Result<Self> {
         let path = find(dir, shown)?;
         let name = shown.join(path.file_name().unwrap_or_default()).display().to_string();
-        Self::from_loaded(Loader { last_key_wins: true }.file_of(Some(&shown.display().to_string()), &path, &name)?, &name)
+        Self::from_loaded(
+            Loader { last_key_wins: true }.file_of(Some(&shown.display().to_string()), &path, &name)?,
+            &name,
+        )
     }
 
     /// Reads a kustomization that is not in a file.

@@ -92,7 +92,8 @@ mod tests {
             {apiVersion: v1, kind: Secret, metadata: {name: a.b, namespace: x}}\n---\n\
             {apiVersion: v1, kind: Secret, metadata: {name: a.b, namespace: y}}\n";
         let documents = load_str("t", text).unwrap();
-        for name in ["AirshipImage/data-plane", "airshipimage/data-plane", "AirshipImage.v1alpha1.airshipit.org/data-plane"]
+        for name in
+            ["AirshipImage/data-plane", "airshipimage/data-plane", "AirshipImage.v1alpha1.airshipit.org/data-plane"]
         {
             assert!(std::ptr::eq(find_object(&documents, name).unwrap(), &documents[0]), "{name}");
         }

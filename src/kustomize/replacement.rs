@@ -198,8 +198,11 @@ impl Run<'_> {
         if !found {
             let diagnostic = match rejections {
                 0 => unmatched(field(at, "select"), "the target of this replacement", selector, work),
-                _ => Diagnostic::on(field(at, "reject"), "everything that the target of this replacement selects is rejected")
-                    .hint("narrow `reject`, or remove the target"),
+                _ => Diagnostic::on(
+                    field(at, "reject"),
+                    "everything that the target of this replacement selects is rejected",
+                )
+                .hint("narrow `reject`, or remove the target"),
             };
             work.unmatched(diagnostic.note(&self.entry.origin.at, "replacement used here"));
         }

@@ -4,6 +4,9 @@
 //! Paths in documents are relative to the repository, as airshipctl has them. Other executors than
 //! ImageConfiguration are listed and not run.
 
+pub mod affected;
+pub mod changes;
+pub mod entries;
 #[cfg(test)]
 mod tests;
 pub mod validate;

@@ -212,11 +212,8 @@ impl Work<'_> {
         let warnings = Arc::new(Mutex::new(Vec::new()));
         let reporter = Some(Reporter::new(Warnings(warnings.clone())));
         let unmatched = kustomize::Unmatched::default();
-        let options = kustomize::Options {
-            reporter,
-            unmatched: Some(unmatched.clone()),
-            ..kustomize::Options::default()
-        };
+        let options =
+            kustomize::Options { reporter, unmatched: Some(unmatched.clone()), ..kustomize::Options::default() };
         let built = kustomize::build(folder, &options);
         if !self.skip.iter().any(|id| id == UNMATCHED) {
             for diagnostic in unmatched.lock().map(|found| found.clone()).unwrap_or_default() {
@@ -294,15 +291,15 @@ impl Work<'_> {
 
 /// What a folder holds.
 #[derive(Default)]
-struct Found {
-    sites: Vec<PathBuf>,
+pub(super) struct Found {
+    pub(super) sites: Vec<PathBuf>,
     kustomizations: Vec<PathBuf>,
     /// Folders that a kustomization refers to, without symbolic links.
     referred: BTreeSet<PathBuf>,
 }
 
 impl Found {
-    fn search(&mut self, folder: &Path, depth: usize) -> Result<()> {
+    pub(super) fn search(&mut self, folder: &Path, depth: usize) -> Result<()> {
         interrupt::check()?;
         if depth > DEPTH {
             return Ok(());
@@ -311,7 +308,7 @@ impl Found {
         if metadata.is_file() && std::fs::read_to_string(&metadata).is_ok_and(|text| text.contains("ManifestMetadata"))
         {
             self.sites.push(folder.to_owned());
-            return Ok(());
+            return self.references(folder, depth);
         }
         if let Some(file) = NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file()) {
             let document = load_file(&file).ok().and_then(|mut documents| documents.pop());
@@ -334,6 +331,24 @@ impl Found {
         Ok(())
     }
 
+    /// What the folders of a site stand on is looked at through them, too.
+    fn references(&mut self, folder: &Path, depth: usize) -> Result<()> {
+        interrupt::check()?;
+        if depth > DEPTH {
+            return Ok(());
+        }
+        if let Some(file) = NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file()) {
+            let document = load_file(&file).ok().and_then(|mut documents| documents.pop());
+            self.refer(folder, document.as_ref());
+        }
+        for path in sorted(folder)? {
+            if path.is_dir() && !path.is_symlink() {
+                self.references(&path, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
     fn refer(&mut self, folder: &Path, kustomization: Option<&Node>) {
         for field in ["resources", "bases", "components"] {
             let list = kustomization.and_then(|node| node.get(field)).and_then(Node::as_sequence);
@@ -342,7 +357,7 @@ impl Found {
         }
     }
 
-    fn entry_points(&self) -> Vec<PathBuf> {
+    pub(super) fn entry_points(&self) -> Vec<PathBuf> {
         let referred = |folder: &Path| folder.canonicalize().is_ok_and(|real| self.referred.contains(&real));
         self.kustomizations.iter().filter(|folder| !referred(folder)).cloned().collect()
     }

@@ -16,6 +16,7 @@ use crate::document::{self, Diagnostic, Node, Origin, OriginEntry};
 use crate::error::{Error, Kind};
 use crate::package::http::redact;
 use crate::package::lock::{LayerRequest, PackageRequest, Request};
+use crate::tree::Digest;
 
 /// One image to build. Two Intents are equal when they ask for the same; where their values were written does not
 /// count.
@@ -119,6 +120,13 @@ impl Intent {
     /// [`Intent::effective`] as YAML.
     pub fn effective_yaml(&self) -> String {
         yaml(&self.effective())
+    }
+
+    /// The identity of what is asked for, secrets included: equal Intents have equal ones.
+    pub fn digest(&self) -> Digest {
+        // Every field that is printed counts, and what is left out of print.
+        let value = serde_json::json!([self, self.params]);
+        Digest::of(value.to_string().as_bytes())
     }
 
     /// Everything that is printable, as YAML.
