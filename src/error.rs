@@ -107,6 +107,13 @@ impl Error {
         self
     }
 
+    /// Without the lines shown: they hold a secret.
+    #[must_use]
+    pub fn without_snippet(mut self) -> Self {
+        self.0.snippet = None;
+        self
+    }
+
     #[must_use]
     pub fn add_context(mut self, context: impl Into<String>) -> Self {
         self.0.contexts.push(context.into());

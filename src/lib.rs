@@ -4,7 +4,7 @@
 //! (`tests/house.rs` reads the `use crate::` edges):
 //!
 //! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
-//!                       -> seal -> osconfig, boot -> package -> sandbox -> inspect, format -> tree -> report, error
+//!                       -> seed, seal -> osconfig, boot -> package -> sandbox -> inspect, format -> tree -> report, error
 
 // Libraries report; only the command line prints, in one place.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -28,4 +28,5 @@ pub mod plan;
 pub mod report;
 pub mod sandbox;
 pub mod seal;
+pub mod seed;
 pub mod tree;

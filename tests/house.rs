@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the top to the bottom; a room may use those after it. `src/lib.rs` shows the same as a picture.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "cli",
     "phase",
     "build",
     "plan",
     "compat",
     "check",
+    "seed",
     "seal",
     "osconfig",
     "boot",

@@ -1,7 +1,7 @@
 //! The overlay engine: a kustomization folder in, documents out, as stock `kustomize build` gives them, with every
 //! value still knowing which line and which overlay set it.
 //!
-//! Owns: [`build`], [`render`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
+//! Owns: [`build`], [`render`], [`select`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
 //! builds), down to the bytes. Stricter than kustomize on purpose: remote resources, helm, plugins that are programs and
 //! functions in containers are refused; so are a replacement of text by a mapping (kustomize empties the field) or below
 //! a null (it does nothing), and a JSON patch that copies what is not there. The order of work in a folder is in
@@ -47,8 +47,9 @@ use std::sync::{Arc, Mutex};
 
 pub use object::{find_object, object_name};
 pub use order::Order;
+pub use selector::Selector;
 
-use crate::document::{Diagnostic, Node, to_yaml};
+use crate::document::{Diagnostic, Node, Origin, to_yaml};
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 
@@ -68,6 +69,12 @@ pub struct Options {
 
 /// Patches and replacements that match nothing, each with the nearest candidates.
 pub type Unmatched = Arc<Mutex<Vec<Diagnostic>>>;
+
+/// The documents that a selector finds, as patches find theirs.
+pub fn select<'a>(documents: &'a [Node], selector: &Selector) -> Result<Vec<&'a Node>> {
+    let matcher = selector.compile(&Node::mapping(Origin::built("selector")))?;
+    Ok(documents.iter().filter(|document| matcher.matches_document(document)).collect())
+}
 
 /// Builds a folder: all its documents, patched and ordered.
 pub fn build(dir: &Path, options: &Options) -> Result<Vec<Node>> {

@@ -96,9 +96,18 @@ impl Matcher {
             && fits(&self.name, &id.name)
     }
 
+    /// A document as it is, whatever its name was before.
+    pub fn matches_document(&self, document: &Node) -> bool {
+        self.matches_id(&Id::of(document)) && self.labels_and_annotations(document)
+    }
+
     pub fn matches_metadata(&self, resource: &Resource) -> bool {
+        self.labels_and_annotations(&resource.node)
+    }
+
+    fn labels_and_annotations(&self, node: &Node) -> bool {
         let fits = |requirements: &[Requirement], field: &str| {
-            let map = resource.node.at(&["metadata", field]);
+            let map = node.at(&["metadata", field]);
             requirements.iter().all(|requirement| requirement.fits(map))
         };
         fits(&self.labels, "labels") && fits(&self.annotations, "annotations")
