@@ -73,50 +73,55 @@ fn instances_derive_from_what_they_are_told() {
     assert!(Identity::of_meta_data(b"no").is_err());
 }
 
-/// One mistake each: what takes the place of what, and the message.
+/// `given:line:column` of the first place where a text has a word, counted in characters.
+fn place(text: &str, word: &str) -> String {
+    let before = &text[..text.find(word).unwrap_or_else(|| panic!("{word}"))];
+    let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+    format!("given:{}:{column}", before.lines().count().max(1) + usize::from(before.ends_with('\n')))
+}
+
+/// One mistake each: what takes the place of what, the word that is marked, and the message.
 #[test]
 fn mistakes_in_network_data_have_places() {
-    for (from, to, message) in [
-        ("type: phy, mtu", "type: phi, mtu", "given:2:31: unknown type of link `phi`"),
-        (
-            "mtu: \"1500\"",
-            "mtu: 12",
-            "given:2:41: the MTU of link `oam` has to be a number from 68 to 65535, found integer `12`",
-        ),
-        ("'52:54:00:6c:99:85'", "'52:54:00:6c:99'", "given:3:46: string `52:54:00:6c:99` is no MAC address"),
-        (
-            "ethernet_mac_address: '52:54:00:6c:99:85'",
-            "x: y",
-            "given:3:3: link `pxe` has neither `ethernet_mac_address` nor `name`",
-        ),
-        ("[oam, pxe]", "[oam, pxy]", "given:4:43: link `bond0` names the link `pxy`, which is not there"),
-        ("802.3ad", "fast", "given:4:60: unknown mode of a bond `fast`"),
+    let card = "pxe, type: phy, ethernet_mac_address: '52:54:00:6c:99:85'";
+    for (from, to, marked, message) in [
+        ("type: phy, mtu", "type: phi, mtu", "phi", "unknown type of link `phi`"),
+        ("\"1500\"", "12}", "12}", "the MTU of link `oam` has to be a number from 68 to 65535, found integer `12`"),
+        ("'52:54:00:6c:99:85'", "'52:54:00:6c:99'", "'52:54:00:6c:99'", "string `52:54:00:6c:99` is no MAC address"),
+        (card, "pxe, type: phy", "{id: pxe", "link `pxe` has neither `ethernet_mac_address` nor `name`"),
+        ("[oam, pxe]", "[oam, pxy]", "pxy", "link `bond0` names the link `pxy`, which is not there"),
+        ("802.3ad", "fast", "fast", "unknown mode of a bond `fast`"),
         (
             "vlan_id: 7",
             "vlan_id: 4095",
-            "given:5:34: the VLAN id of link `v7` has to be a number from 1 to 4094, found integer `4095`",
+            "4095",
+            "the VLAN id of link `v7` has to be a number from 1 to 4094, found integer `4095`",
         ),
-        ("link: bond0\n", "link: bond1\n", "given:9:9: network `oam-ipv4` names the link `bond1`, which is not there"),
-        ("type: ipv4\n", "type: ipv5\n", "given:8:9: unknown type of network `ipv5`"),
-        ("10.23.25.102", "10.23.25.300", "given:10:15: string `10.23.25.300` is no IPv4 address"),
-        ("netmask: 255.255.255.0", "netmask: 255.0.255.0", "given:11:12: string `255.0.255.0` is no netmask"),
-        ("  netmask: 255.255.255.0\n", "", "given:7:3: network `oam-ipv4` has no `netmask`"),
-        ("gateway: 10.23.25.1}", "gateway: gw}", "given:13:53: string `gw` is no IPv4 gateway"),
-        ("2001:db8::2/64", "2001:db8::2/129", "given:14:52: string `2001:db8::2/129` is no IPv6 address"),
-        ("type: dns", "type: ntp", "given:17:10: unknown type of service `ntp`"),
-        ("8.8.8.8", "dns.example", "given:17:24: string `dns.example` is no address of a service"),
-        ("id: pxe,", "id: oam,", "given:3:8: more than one link is called `oam`"),
-        ("services:", "service:", "given:16:1: `service` is no part of OpenStack network data"),
-        ("links:\n", "links: 7\nlinx:\n", "given:2:1: `linx` is no part of OpenStack network data"),
-        ("networks:", "x: [", "given:"),
+        ("link: bond0\n", "link: bond1\n", "bond1", "network `oam-ipv4` names the link `bond1`, which is not there"),
+        ("type: ipv4\n", "type: ipv5\n", "ipv5", "unknown type of network `ipv5`"),
+        ("10.23.25.102", "10.23.25.300", "10.23.25.300", "string `10.23.25.300` is no IPv4 address"),
+        ("netmask: 255.255.255.0", "netmask: 255.0.255.0", "255.0.255.0", "string `255.0.255.0` is no netmask"),
+        ("  netmask: 255.255.255.0\n", "", "id: oam-ipv4", "network `oam-ipv4` has no `netmask`"),
+        ("gateway: 10.23.25.1}", "gateway: gw}", "gw}", "string `gw` is no IPv4 gateway"),
+        ("2001:db8::2/64", "2001:db8::2/129", "2001:db8::2/129", "string `2001:db8::2/129` is no IPv6 address"),
+        ("type: dns", "type: ntp", "ntp", "unknown type of service `ntp`"),
+        ("8.8.8.8", "dns.example", "dns.example", "string `dns.example` is no address of a service"),
+        ("id: pxe,", "id: bond0,", "bond0, type: bond", "more than one link is called `bond0`"),
+        ("services:", "service:", "service:", "`service` is no part of OpenStack network data"),
+        ("links:\n", "linx: 7\nlinks:\n", "linx", "`linx` is no part of OpenStack network data"),
     ] {
         let wrong = NETWORK.replacen(from, to, 1);
         assert_ne!(wrong, NETWORK, "{from}");
+        let wrong = wrong.replace("12}}", "12}");
         let error = load_texts(USER, &wrong).unwrap_err();
-        assert!(error.message().starts_with(message), "{from} -> {to}: {error}");
+        assert!(
+            error.message().starts_with(&format!("{}: {message}", place(&wrong, marked))),
+            "{from} -> {to}: {error}"
+        );
         assert_eq!(error.kind(), crate::error::Kind::Documents);
         assert_eq!(error.place().unwrap().0, "given");
     }
+    assert!(load_texts(USER, &NETWORK.replacen("networks:", "x: [", 1)).is_err());
     let error = load_texts(USER, "version: 2\nethernets: {}\n").unwrap_err();
     assert!(error.hints().iter().any(|hint| hint.contains("netplan")), "{error:?}");
     assert!(load_texts(USER, "[]").is_err());
@@ -148,7 +153,7 @@ fn user_data_is_something_that_cloud_init_knows() {
             "given:3:10: an entry of `write_files` has no absolute `path`",
         ),
         ("#cloud-config\nwrite_files:\n- {path: /x, permissions: rw}\n", "given:3:27: `rw` are no permissions"),
-        ("#cloud-config\na: [\n", "given:3:1: "),
+        ("#cloud-config\na: [\n", "given:2:4: "),
     ] {
         let error = load_texts(bad, NETWORK).unwrap_err();
         assert!(error.message().starts_with(message), "{bad:?}: {error}");
@@ -189,16 +194,17 @@ write_files:
     );
     let seed = load_texts(&user, NETWORK).unwrap();
     let found: Vec<String> = seed.secrets.iter().map(ToString::to_string).collect();
+    let at = |word: &str, text: &str| format!("{}: {text}", place(&user, word));
     assert_eq!(
         found,
         [
-            "given:17:35: key or token in clear text of `/etc/admin.conf`",
-            "given:14:5: private key of `/etc/ca.key`",
-            "given:16:50: private key of `/etc/packed.key`",
-            "given:10:5: password of `admin`",
-            "given:6:27: password hash of `deployer`",
-            "given:2:11: password of `password`",
-            "given:5:36: password of `root`",
+            at("\"users:\\n", "key or token in clear text of `/etc/admin.conf`"),
+            at("-----BEGIN RSA", "private key of `/etc/ca.key`"),
+            at(&packed, "private key of `/etc/packed.key`"),
+            at("admin:hunter2", "password of `admin`"),
+            at("$6$", "password hash of `deployer`"),
+            at("hunter2", "password of `password`"),
+            at("hunter2}", "password of `root`"),
         ]
     );
     assert!(!format!("{seed:?}").contains("hunter2"));
@@ -287,15 +293,15 @@ fn hosts_without_network_data_are_refused() {
         (
             reference,
             "networkData: {namespace: x}",
-            "site.yaml:18:16: this BareMetalHost has no `spec.networkData.name`",
+            "site.yaml:19:16: this BareMetalHost has no `spec.networkData.name`",
         ),
         (
             reference,
             "networkData: {name: x}",
-            "site.yaml:18:16: this BareMetalHost has no `spec.networkData.namespace`",
+            "site.yaml:19:16: this BareMetalHost has no `spec.networkData.namespace`",
         ),
-        (reference, "networkData: {name: x, namespace: y}", "site.yaml:18:23: there is no Secret `x` in namespace `y`"),
-        (reference, "online: true", "site.yaml:18:3: this BareMetalHost has no `spec.networkData.name`"),
+        (reference, "networkData: {name: x, namespace: y}", "site.yaml:19:23: there is no Secret `x` in namespace `y`"),
+        (reference, "online: true", "site.yaml:19:3: this BareMetalHost has no `spec.networkData.name`"),
         ("airshipit.org/ephemeral-node: \"true\"", "a: b", "there is no BareMetalHost with label"),
     ] {
         let text = site(USER, NETWORK);
