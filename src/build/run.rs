@@ -39,6 +39,8 @@ pub struct Options<'a> {
     /// Wins over what the documents say; `out` when neither says anything.
     pub output_folder: Option<PathBuf>,
     pub sandbox: &'a dyn Sandbox,
+    /// Where work areas are made.
+    pub work_folder: PathBuf,
     /// Whether images are checked by independent programs before they are published.
     pub verify: bool,
     /// Run everything the distribution's way, nothing natively. Slower, with the same bytes as result.
@@ -77,7 +79,7 @@ pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
         .collect::<Result<Vec<_>>>()?;
     let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
     let need = if options.verify { need.saturating_mul(2) } else { need };
-    let work = WorkArea::new(&options.environment.cache.join("work"), need, reporter)?;
+    let work = WorkArea::new(&options.work_folder, need, options.sandbox.mounts(), reporter)?;
     build_all(&prepared, options, &caches, work.path())
         .map_err(|error| space::explain(error, &space::places(&prepared, options, &work, need)))
 }

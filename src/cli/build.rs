@@ -16,7 +16,6 @@ use crate::package::http::{Client, Patience, Proxies};
 use crate::plan::Intent;
 use crate::report::timeline::{self, Total};
 use crate::report::{Timing, usage, words};
-use crate::sandbox::{Namespaces, userns};
 
 /// Build images: from a folder of documents, or from upstream's variable files
 ///
@@ -82,15 +81,20 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
     let began = Instant::now();
     let cache = globals.cache_dir()?;
     let epoch = epoch::source_date_epoch()?;
-    userns::enter().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let entered = globals
+        .enter_sandbox()
+        .map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let work_folder = globals.work_dir(&cache);
     let environment = environment(globals, cache)?;
     let reporter = environment.reporter.clone();
+    entered.tell(&reporter);
     let options = build::Options {
         environment,
         epoch,
         locking: choices.lock.locking(),
         output_folder: globals.output_dir.clone(),
-        sandbox: &Namespaces::new(),
+        sandbox: entered.sandbox.as_ref(),
+        work_folder,
         verify: choices.verify,
         plain_scripts: choices.plain_scripts,
         digests: digests(&choices.checksums),

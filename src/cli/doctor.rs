@@ -13,6 +13,7 @@ use super::{Globals, host};
 use crate::error::{Error, Kind, Result};
 use crate::inspect::boot::firmware::Firmware;
 use crate::report::words;
+use crate::sandbox::{self, userns};
 
 /// Space that a first build of the two shipped images uses, with some air.
 const CACHE_BYTES: u64 = 4_000_000_000;
@@ -183,13 +184,12 @@ fn kernel(_: &Machine) -> Finding {
 
 fn user_namespaces(_: &Machine) -> Finding {
     let root = rustix::process::geteuid().is_root();
-    match host::try_user_namespace() {
+    match userns::probe() {
         Ok(()) => ok("usable"),
-        Err(reason) if root => not_ok(
-            Verdict::Warning,
-            format!("not usable ({reason}); the build runs as root"),
-            "allow them, so that packages' scripts run without power over this machine",
-        ),
+        Err(reason) if root => match sandbox::why_no_chroot() {
+            None => ok(format!("not usable ({reason}); scripts run in a chroot, as in any ordinary container")),
+            Some(why) => not_ok(Verdict::Missing, format!("not usable ({reason}), nor the sandbox `chroot`: {why}"), host::user_namespace_remedy()),
+        },
         Err(reason) => not_ok(Verdict::Missing, format!("not usable ({reason})"), host::user_namespace_remedy()),
     }
 }

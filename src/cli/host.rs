@@ -93,34 +93,6 @@ pub fn free_space(dir: &Path) -> Option<u64> {
     stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
-/// Tries in a child process what a build does first: a user namespace, and a mount of its own in it. Ubuntu 24.04
-/// grants the former and refuses the latter.
-pub fn try_user_namespace() -> Result<(), String> {
-    // SAFETY: the child makes three system calls and ends with `_exit`; it allocates nothing and returns nowhere.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        // SAFETY: as above; the strings are static and end with a zero byte.
-        unsafe {
-            if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) != 0 {
-                libc::_exit(1);
-            }
-            let flags = libc::MS_REC | libc::MS_PRIVATE;
-            let done = libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null()) == 0;
-            libc::_exit(if done { 0 } else { 2 });
-        }
-    }
-    let mut status = 0;
-    // SAFETY: `status` is valid for writes; the child is ours.
-    if pid < 0 || unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
-        return Err(std::io::Error::last_os_error().to_string());
-    }
-    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
-        (true, 0) => Ok(()),
-        (true, 2) => Err("mounting inside one is refused".into()),
-        _ => Err("the kernel refuses to make one".into()),
-    }
-}
-
 /// The command that allows user namespaces, as far as it can be known.
 pub fn user_namespace_remedy() -> String {
     match userns::forbidding() {

@@ -36,6 +36,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Kind, Result};
 use crate::report::Reporter;
+use crate::sandbox::{self, Entered};
 
 const AFTER_HELP: &str = "\
 Start here:
@@ -80,6 +81,19 @@ pub struct Globals {
     /// Where images and the files beside them go [default: out]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub output_dir: Option<PathBuf>,
+    /// What confines packages' scripts: namespaces of their own, or (in a container without privileges) a chroot
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        env = "IMAGEBUILDER_SANDBOX",
+        help_heading = "Global options"
+    )]
+    pub sandbox: SandboxChoice,
+    /// Where root file systems lie while scripts run in them, best in memory [default: in memory, or in the cache folder]
+    #[arg(long, global = true, value_name = "DIR", env = "IMAGEBUILDER_WORK_DIR", help_heading = "Global options")]
+    pub work_dir: Option<PathBuf>,
     /// Log what happens inside; twice for more (`RUST_LOG` refines it)
     #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = "Global options")]
     pub verbose: u8,
@@ -95,6 +109,16 @@ pub enum Progress {
     Json,
     /// Warnings only
     Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SandboxChoice {
+    /// Namespaces where they can be made, else chroot
+    Auto,
+    /// Mount, process, host name and network namespaces below a user namespace
+    Namespaces,
+    /// No mounts and no namespaces: for root in an ordinary container
+    Chroot,
 }
 
 #[derive(Debug, Subcommand)]
@@ -144,6 +168,20 @@ impl Globals {
     /// Bytes that the cache may have after a build; `None` is no limit.
     pub fn cache_size(&self) -> Option<u64> {
         Some(self.cache_size.unwrap_or(crate::build::cache::DEFAULT_SIZE)).filter(|size| *size > 0)
+    }
+
+    /// Gets the rights that a build needs, and the sandbox that goes with them. No thread may run yet.
+    pub fn enter_sandbox(&self) -> Result<Entered> {
+        sandbox::enter(match self.sandbox {
+            SandboxChoice::Auto => sandbox::Choice::Auto,
+            SandboxChoice::Namespaces => sandbox::Choice::Namespaces,
+            SandboxChoice::Chroot => sandbox::Choice::Chroot,
+        })
+    }
+
+    /// Where work areas are made.
+    pub fn work_dir(&self, cache: &std::path::Path) -> PathBuf {
+        self.work_dir.clone().unwrap_or_else(|| cache.join("work"))
     }
 
     pub fn output_dir(&self) -> PathBuf {

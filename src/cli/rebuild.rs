@@ -20,7 +20,6 @@ use crate::inspect::unpack::Packing;
 use crate::package::lock::places;
 use crate::plan::meta;
 use crate::plan::rebuild::{Definition, definition};
-use crate::sandbox::{Namespaces, userns};
 
 /// Build an image again from what it says about itself, and compare
 ///
@@ -54,22 +53,26 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let cache = globals.cache_dir()?;
     let Definition { intent, mut lock } = read(args)?;
     // No thread may run before this.
-    userns::enter().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let entered = globals
+        .enter_sandbox()
+        .map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
     let environment = build::environment(globals, cache.clone())?;
+    let reporter = environment.reporter.clone();
+    entered.tell(&reporter);
     places::find(&mut lock, &intent.package_request(), &environment)?;
     std::fs::create_dir_all(&cache).with_context(|| format!("making {}", cache.display()))?;
     let scratch = tempfile::Builder::new()
         .prefix("rebuild-")
         .tempdir_in(&cache)
         .with_context(|| format!("making a folder in {}", cache.display()))?;
-    let reporter = environment.reporter.clone();
     let options = crate::build::Options {
         environment,
         // The lock says it.
         epoch: None,
         locking: Locking::Given(Box::new(lock)),
         output_folder: Some(if args.check { scratch.path().to_owned() } else { globals.output_dir() }),
-        sandbox: &Namespaces::new(),
+        sandbox: entered.sandbox.as_ref(),
+        work_folder: globals.work_dir(&cache),
         verify: false,
         plain_scripts: false,
         digests: Digests::BOTH,

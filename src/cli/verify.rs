@@ -12,7 +12,7 @@ use crate::build::toolstree::{self, Program, Tools};
 use crate::build::verify::{self, Outcome, Request, Verdict};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan;
-use crate::sandbox::{Namespaces, WorkArea, userns};
+use crate::sandbox::WorkArea;
 use crate::tree::store::Store;
 
 /// Check image files: checksums and metadata beside them, partition table, file systems
@@ -69,16 +69,19 @@ fn with_tools(args: &Args, globals: &Globals) -> Result<Found> {
         None => toolstree::Source::shipped()?,
     };
     let cache = globals.cache_dir()?;
-    userns::enter().map_err(|error| error.hint("`--no-tools` needs no user namespace, and checks less"))?;
+    let entered = globals
+        .enter_sandbox()
+        .map_err(|error| error.hint("`--no-tools` needs no sandbox, and checks less"))?;
     let environment = build::environment(globals, cache)?;
-    let sandbox = Namespaces::new();
+    entered.tell(&environment.reporter);
+    let sandbox = entered.sandbox;
     let lock = toolstree::lock(&source, &Program::ALL, &environment)?;
     let need = args.images.iter().map(|image| verify::space_needed(image)).max().unwrap_or(0);
     let reporter = &environment.reporter;
-    let work = WorkArea::new(&environment.cache.join("work"), need, reporter)?;
+    let work = WorkArea::new(&globals.work_dir(&environment.cache), need, sandbox.mounts(), reporter)?;
     let store = Store::open_with(&environment.cache, reporter)?;
-    let tree = toolstree::tree(&source, &lock, &environment, &store, &sandbox, work.path())?;
-    let tools = Tools::unpack(&tree, &work.path().join("tools"), &sandbox)?;
+    let tree = toolstree::tree(&source, &lock, &environment, &store, sandbox.as_ref(), work.path())?;
+    let tools = Tools::unpack(&tree, &work.path().join("tools"), sandbox.as_ref())?;
     each(args, |image| Request { image, tools: Some(&tools), scratch: work.path(), reporter })
 }
 

@@ -70,7 +70,7 @@ pub(super) struct Setup {
 
 /// A NULL-terminated array for `execve`.
 pub(super) struct CStringArray {
-    pointers: Vec<*const libc::c_char>,
+    pub(super) pointers: Vec<*const libc::c_char>,
     _strings: Vec<CString>,
 }
 
@@ -137,24 +137,24 @@ pub(super) fn spawn(setup: &Setup) -> std::io::Result<libc::pid_t> {
 }
 
 /// `fork` with namespaces, without the C library's fork handlers.
-fn clone(flags: libc::c_int) -> libc::pid_t {
+pub(super) fn clone(flags: libc::c_int) -> libc::pid_t {
     let flags = (flags | libc::SIGCHLD) as libc::c_ulong;
     // SAFETY: no shared memory and no new stack is asked for, so this behaves like fork(2).
     unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as libc::pid_t }
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     // SAFETY: the address of a thread-local integer.
     unsafe { *libc::__errno_location() }
 }
 
-fn tell(fd: RawFd, report: Report) {
+pub(super) fn tell(fd: RawFd, report: Report) {
     let bytes = report.encode();
     // SAFETY: the buffer outlives the call. A pipe takes twelve bytes at once.
     unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
 }
 
-fn leave(code: libc::c_int) -> ! {
+pub(super) fn leave(code: libc::c_int) -> ! {
     // SAFETY: ends the process without exit handlers.
     unsafe { libc::_exit(code) }
 }
@@ -256,7 +256,7 @@ fn become_program(setup: &Setup) -> ! {
 }
 
 /// Closes all descriptors but these: one that belongs to another thread's job would keep that job's output open.
-unsafe fn close_others(mut keep: [RawFd; 4]) {
+pub(super) unsafe fn close_others(mut keep: [RawFd; 4]) {
     keep.sort_unstable();
     let mut first: libc::c_uint = 0;
     for fd in keep {
@@ -272,7 +272,7 @@ unsafe fn close_others(mut keep: [RawFd; 4]) {
 }
 
 /// Every signal back to its default and none blocked, as a fresh process expects.
-unsafe fn reset_signals() {
+pub(super) unsafe fn reset_signals() {
     // SAFETY: a zeroed sigset is a valid empty one; signal numbers out of range only give an error.
     unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();

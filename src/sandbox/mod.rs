@@ -5,6 +5,9 @@
 //! Nothing but the kernel comes from the host.
 
 mod child;
+pub mod chroot;
+mod entry;
+mod job;
 mod mounts;
 pub mod namespaces;
 mod no_sync;
@@ -17,6 +20,8 @@ use std::path::{Path, PathBuf};
 use crate::error::{Kind, Result};
 use crate::tree::TreePath;
 
+pub use chroot::Chroot;
+pub use entry::{Choice, Entered, check_work_folder, enter, why_no_chroot};
 pub use namespaces::Namespaces;
 pub use workarea::WorkArea;
 
@@ -65,4 +70,9 @@ pub trait Sandbox: Send + Sync {
     /// Runs a job with `root` as its root directory and waits for it. `on_line` gets every line of output as it
     /// comes. `Err` means the job could not be run; a program that failed is `Ok` with `success: false`.
     fn run(&self, root: &Path, job: &Job, on_line: &mut dyn FnMut(&str)) -> Result<Finished>;
+
+    /// Whether this process can mount for itself: it has entered a namespace of its own ([`userns::enter`]).
+    fn mounts(&self) -> bool {
+        true
+    }
 }

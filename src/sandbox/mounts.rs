@@ -18,11 +18,11 @@ use crate::tree::TreePath;
 /// Where the target root lies below the job's own root.
 pub(super) const CHROOT: &CStr = c"/target";
 
-const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
-const NOTHING: &[u8] = b"#!/bin/sh\nexit 0\n";
+pub(super) const POLICY: &[u8] = b"#!/bin/sh\nexit 101\n";
+pub(super) const NOTHING: &[u8] = b"#!/bin/sh\nexit 0\n";
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
-const DEVICE_LINKS: [(&str, &str); 5] = [
+pub(super) const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
@@ -58,7 +58,7 @@ impl MountPoints {
     }
 
     /// Where a path of the target really lies on the host; `None` if there is nothing.
-    fn find(&self, path: &TreePath) -> Result<Option<PathBuf>> {
+    pub(super) fn find(&self, path: &TreePath) -> Result<Option<PathBuf>> {
         let relative = if path.is_root() { Path::new(".") } else { path.to_host() };
         match rustix::fs::openat2(
             &self.handle,
@@ -84,7 +84,7 @@ impl MountPoints {
     }
 
     /// Finds a mount point or makes it, parents too.
-    fn find_or_make(&mut self, path: &TreePath, directory: bool) -> Result<PathBuf> {
+    pub(super) fn find_or_make(&mut self, path: &TreePath, directory: bool) -> Result<PathBuf> {
         if let Some(found) = self.find(path)? {
             return Ok(found);
         }

@@ -5,13 +5,13 @@
 //! does it for programs that use the C library. Files opened with `O_SYNC` are not covered.
 
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: Option<u32> = Some(0xC000_003E);
+pub(super) const ARCHITECTURE: Option<u32> = Some(0xC000_003E);
 #[cfg(target_arch = "aarch64")]
-const ARCHITECTURE: Option<u32> = Some(0xC000_00B7);
+pub(super) const ARCHITECTURE: Option<u32> = Some(0xC000_00B7);
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-const ARCHITECTURE: Option<u32> = None;
+pub(super) const ARCHITECTURE: Option<u32> = None;
 
-const CALLS: [libc::c_long; 6] = [
+pub(super) const CALLS: [libc::c_long; 6] = [
     libc::SYS_fsync,
     libc::SYS_fdatasync,
     libc::SYS_sync,
@@ -21,8 +21,8 @@ const CALLS: [libc::c_long; 6] = [
 ];
 
 /// Offsets in `struct seccomp_data` (linux/seccomp.h).
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCH: u32 = 4;
 
 /// Empty where this processor is not known here: then everything is flushed as ever.
 pub(super) fn filter() -> Vec<libc::sock_filter> {
@@ -42,7 +42,7 @@ pub(super) fn filter() -> Vec<libc::sock_filter> {
     program
 }
 
-fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
 

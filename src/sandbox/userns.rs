@@ -49,6 +49,59 @@ pub fn enter() -> Result<Privilege> {
     Ok(privilege)
 }
 
+/// Tries in a child process what a build does: a user namespace, mounts of its own in it, the namespaces of a job and its
+/// `/proc`. A container may grant some of it and refuse the rest. `Err` tells what is refused.
+pub fn probe() -> std::result::Result<(), String> {
+    // SAFETY: the child makes system calls and ends with `_exit`; it allocates nothing and returns nowhere.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: as above.
+        unsafe { try_namespaces() }
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes; the child is ours.
+    if pid < 0 || unsafe { libc::waitpid(pid, &mut status, 0) } != pid {
+        return Err(std::io::Error::last_os_error().to_string());
+    }
+    match (libc::WIFEXITED(status), libc::WEXITSTATUS(status)) {
+        (true, 0) => Ok(()),
+        (true, 1) => Err("the kernel refuses to make a user namespace".into()),
+        (true, 2) => Err("mounting inside a user namespace is refused".into()),
+        (true, 3) => Err("the kernel refuses namespaces for a job inside a user namespace".into()),
+        _ => Err("mounting a fresh `/proc` inside a user namespace is refused".into()),
+    }
+}
+
+unsafe fn try_namespaces() -> ! {
+    let root = rustix::process::geteuid().is_root();
+    // SAFETY: system calls with static strings that end with a zero byte.
+    unsafe {
+        let flags = libc::MS_REC | libc::MS_PRIVATE;
+        if libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) != 0 {
+            // Root may do without: only the mounts are private then.
+            if !root || libc::unshare(libc::CLONE_NEWNS) != 0 {
+                libc::_exit(1);
+            }
+        }
+        if libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), flags, std::ptr::null()) != 0 {
+            libc::_exit(2);
+        }
+        let job = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
+        if libc::unshare(job) != 0 {
+            libc::_exit(3);
+        }
+        let child = libc::fork();
+        if child == 0 {
+            let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+            let done = libc::mount(c"proc".as_ptr(), c"/proc".as_ptr(), c"proc".as_ptr(), flags, std::ptr::null());
+            libc::_exit(if done == 0 { 0 } else { 4 });
+        }
+        let mut status = 0;
+        let waited = child > 0 && libc::waitpid(child, &mut status, 0) == child;
+        libc::_exit(if waited && libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 4 })
+    }
+}
+
 fn enter_as_user() -> Result<Privilege> {
     let uid = u64::from(rustix::process::getuid().as_raw());
     let gid = u64::from(rustix::process::getgid().as_raw());

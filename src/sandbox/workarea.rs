@@ -27,12 +27,16 @@ pub struct WorkArea {
 
 impl WorkArea {
     /// Makes a work area for about `need` bytes of files below `parent`, which should lie on a file system that can
-    /// take them when memory cannot.
-    pub fn new(parent: &Path, need: u64, reporter: &Reporter) -> Result<Self> {
+    /// take them when memory cannot. Without `mounts`, it is a folder there, whatever that lies on.
+    pub fn new(parent: &Path, need: u64, mounts: bool, reporter: &Reporter) -> Result<Self> {
         std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
         let (folder, lock) = claim_after_sweep(parent)?;
-        let available = available_memory();
         let mut area = WorkArea { folder, in_memory: false, _lock: lock };
+        if !mounts {
+            super::check_work_folder(&area.folder)?;
+            return Ok(area);
+        }
+        let available = available_memory();
         if available < need.saturating_add(RESERVE) {
             reporter.note(format!(
                 "working on disk in {}: {} of memory are free, {} would be needed",
@@ -152,9 +156,9 @@ mod tests {
         std::fs::create_dir_all(abandoned.join("root/etc")).unwrap();
         std::fs::create_dir(parent.path().join("other")).unwrap();
         // More than any machine has, so that the test does not mount.
-        let one = WorkArea::new(parent.path(), u64::MAX, &Reporter::quiet()).unwrap();
+        let one = WorkArea::new(parent.path(), u64::MAX, true, &Reporter::quiet()).unwrap();
         assert!(!abandoned.exists() && !one.in_memory());
-        let two = WorkArea::new(parent.path(), u64::MAX, &Reporter::quiet()).unwrap();
+        let two = WorkArea::new(parent.path(), u64::MAX, true, &Reporter::quiet()).unwrap();
         assert!(one.path().is_dir() && two.path().is_dir() && parent.path().join("other").exists());
         let path = one.path().to_path_buf();
         drop(one);

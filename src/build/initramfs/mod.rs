@@ -92,7 +92,9 @@ fn update_initramfs(workshop: &Workshop<'_>, version: &str) -> Result<bool> {
     let context = || format!("making the initramfs of kernel {version}");
     let mut job = Job::new(["update-initramfs", "-c", "-k", version]);
     job.environment.push(("SOURCE_DATE_EPOCH".into(), epoch.seconds.to_string()));
-    let pipes = tempfile::tempdir().with_context(context)?;
+    // Beside the target, so that a sandbox without mounts can move it there.
+    let area = root.parent().unwrap_or(root);
+    let pipes = tempfile::Builder::new().prefix("hooks-").tempdir_in(area).with_context(context)?;
     if !workshop.plain {
         // zstd on all cores; how many there are does not change what comes out.
         job.environment.push(("ZSTD_NBTHREADS".into(), "0".into()));

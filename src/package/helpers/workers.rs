@@ -338,10 +338,14 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
     }
 }
 
-/// As words for a shell; nothing for what cannot be a line.
+/// As words for a shell; nothing for what cannot be a line. The program is called by its other name: in a sandbox
+/// without mounts, what is laid over it for dpkg is what a worker would find, too.
 fn line(words: &[&str]) -> Option<String> {
     let plain = !words.is_empty() && words.iter().all(|word| !word.contains('\n'));
-    let line = words.iter().map(|word| words::shell(word)).collect::<Vec<_>>().join(" ");
+    let (program, arguments) = words.split_first()?;
+    let program = format!("/{}/plain/{program}", super::FOLDER);
+    let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
+    let line = words.map(words::shell).collect::<Vec<_>>().join(" ");
     (plain && line.len() <= COMMAND_BYTES).then(|| format!("(cd / && exec {line})"))
 }
 
@@ -374,7 +378,7 @@ mod tests {
     fn commands_are_lines_for_a_shell() {
         assert_eq!(
             line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(),
-            "(cd / && exec py3compile -p x:amd64 '/usr/lib/a b')"
+            "(cd / && exec /run/imagebuilder-helpers/plain/py3compile -p x:amd64 '/usr/lib/a b')"
         );
         assert_eq!(line(&["py3compile", "a\nb"]), None);
         assert_eq!(line(&[]), None);
