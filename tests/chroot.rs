@@ -155,7 +155,8 @@ fn nothing_is_left_running() {
         return;
     }
     let target = Target::new();
-    let lines = target.lines("(sh -c 'echo $$; sleep 1000 & echo $!; while :; do sleep 50; done' &) ; sleep 0.3; echo done");
+    let lines =
+        target.lines("(sh -c 'echo $$; sleep 1000 & echo $!; while :; do sleep 50; done' &) ; sleep 0.3; echo done");
     assert_eq!(lines.last().unwrap(), "done");
     let pids: Vec<i32> = lines.iter().filter_map(|line| line.parse().ok()).collect();
     assert_eq!(pids.len(), 2, "{lines:?}");
@@ -231,7 +232,10 @@ fn jobs_share_what_is_laid() {
     let place = || vec![bind(&shared, "run/shared", false)];
     std::thread::scope(|scope| {
         let slow = scope.spawn(|| {
-            target.run("touch /run/shared/up; while [ ! -e /run/shared/go ]; do sleep 0.02; done; echo >/dev/null", place())
+            target.run(
+                "touch /run/shared/up; while [ ! -e /run/shared/go ]; do sleep 0.02; done; echo >/dev/null",
+                place(),
+            )
         });
         // Through the link that is in its place meanwhile.
         while !shared.join("up").exists() {

@@ -81,9 +81,8 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
     let began = Instant::now();
     let cache = globals.cache_dir()?;
     let epoch = epoch::source_date_epoch()?;
-    let entered = globals
-        .enter_sandbox()
-        .map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let entered =
+        globals.enter_sandbox().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
     let work_folder = globals.work_dir(&cache);
     let environment = environment(globals, cache)?;
     let reporter = environment.reporter.clone();

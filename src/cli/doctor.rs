@@ -188,7 +188,11 @@ fn user_namespaces(_: &Machine) -> Finding {
         Ok(()) => ok("usable"),
         Err(reason) if root => match sandbox::why_no_chroot() {
             None => ok(format!("not usable ({reason}); scripts run in a chroot, as in any ordinary container")),
-            Some(why) => not_ok(Verdict::Missing, format!("not usable ({reason}), nor the sandbox `chroot`: {why}"), host::user_namespace_remedy()),
+            Some(why) => not_ok(
+                Verdict::Missing,
+                format!("not usable ({reason}), nor the sandbox `chroot`: {why}"),
+                host::user_namespace_remedy(),
+            ),
         },
         Err(reason) => not_ok(Verdict::Missing, format!("not usable ({reason})"), host::user_namespace_remedy()),
     }

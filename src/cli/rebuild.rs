@@ -53,9 +53,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let cache = globals.cache_dir()?;
     let Definition { intent, mut lock } = read(args)?;
     // No thread may run before this.
-    let entered = globals
-        .enter_sandbox()
-        .map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
+    let entered =
+        globals.enter_sandbox().map_err(|error| error.hint("`imagebuilder doctor` says what this machine lacks"))?;
     let environment = build::environment(globals, cache.clone())?;
     let reporter = environment.reporter.clone();
     entered.tell(&reporter);

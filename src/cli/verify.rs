@@ -69,9 +69,8 @@ fn with_tools(args: &Args, globals: &Globals) -> Result<Found> {
         None => toolstree::Source::shipped()?,
     };
     let cache = globals.cache_dir()?;
-    let entered = globals
-        .enter_sandbox()
-        .map_err(|error| error.hint("`--no-tools` needs no sandbox, and checks less"))?;
+    let entered =
+        globals.enter_sandbox().map_err(|error| error.hint("`--no-tools` needs no sandbox, and checks less"))?;
     let environment = build::environment(globals, cache)?;
     entered.tell(&environment.reporter);
     let sandbox = entered.sandbox;

@@ -87,11 +87,12 @@ pub fn check_work_folder(folder: &Path) -> Result<()> {
     let stat = rustix::fs::statvfs(folder)
         .map_err(|error| Error::build(error.to_string()).add_context(format!("looking at {}", folder.display())))?;
     let has = |flag| stat.f_flag.contains(flag);
-    let missing: Vec<&str> = [(rustix::fs::StatVfsMountFlags::NOEXEC, "exec"), (rustix::fs::StatVfsMountFlags::NODEV, "dev")]
-        .into_iter()
-        .filter(|(flag, _)| has(*flag))
-        .map(|(_, name)| name)
-        .collect();
+    let missing: Vec<&str> =
+        [(rustix::fs::StatVfsMountFlags::NOEXEC, "exec"), (rustix::fs::StatVfsMountFlags::NODEV, "dev")]
+            .into_iter()
+            .filter(|(flag, _)| has(*flag))
+            .map(|(_, name)| name)
+            .collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -50,9 +50,7 @@ pub(super) fn finish(
         }
         Some(Report::Exec(code)) => Err(Error::build(format!("cannot execute `{}`: {}", job.argv[0], errno(code)))),
         Some(Report::Start(code)) => Err(Error::build(format!("cannot start the job: {}", errno(code)))),
-        Some(Report::Op(index, code)) => {
-            Err(Error::build(format!("{}: {}", describe(index), errno(code))))
-        }
+        Some(Report::Op(index, code)) => Err(Error::build(format!("{}: {}", describe(index), errno(code)))),
         None => Err(Error::build("the job's init process was killed")),
     }
 }

@@ -289,8 +289,8 @@ unsafe fn answer(setup: &Setup, listener: RawFd) {
         let memory = libc::open(path.as_ptr().cast(), libc::O_WRONLY | libc::O_CLOEXEC);
         let size = size_of::<libc::utsname>();
         let place = question.arguments[0] as libc::off_t;
-        let written = memory >= 0
-            && libc::pwrite(memory, (&raw const setup.identity).cast(), size, place) == size as isize;
+        let written =
+            memory >= 0 && libc::pwrite(memory, (&raw const setup.identity).cast(), size, place) == size as isize;
         if memory >= 0 {
             libc::close(memory);
         }

@@ -68,10 +68,7 @@ pub(super) fn filter(notify: bool) -> Vec<libc::sock_filter> {
     // Calls of another architecture (32-bit programs) have other numbers, and would get around the rest.
     let mut program = vec![load(ARCH), equal(architecture, 1, 0), error(libc::ENOSYS), load(NUMBER)];
     #[cfg(target_arch = "x86_64")]
-    program.extend([
-        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32, 0, 1),
-        error(libc::ENOSYS),
-    ]);
+    program.extend([statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32, 0, 1), error(libc::ENOSYS)]);
     for call in FLUSHING {
         program.extend([equal(call as u32, 0, 1), error(0)]);
     }

@@ -379,12 +379,12 @@ fn devices(dev: &Path) -> Result<()> {
     }
     // Made is not enough: on a file system that is mounted `nodev` they cannot be opened.
     let null = dev.join("null");
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(&null)
-        .map_err(|error| no_devices(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO), &null))?;
+    std::fs::OpenOptions::new().write(true).open(&null).map_err(|error| {
+        no_devices(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO), &null)
+    })?;
     for (name, target) in DEVICE_LINKS.iter().filter(|(name, _)| *name != "ptmx") {
-        std::os::unix::fs::symlink(target, dev.join(name)).with_context(|| format!("making {name} in {}", dev.display()))?;
+        std::os::unix::fs::symlink(target, dev.join(name))
+            .with_context(|| format!("making {name} in {}", dev.display()))?;
     }
     make_folder(&dev.join("pts"), 0o755)?;
     make_folder(&dev.join("shm"), 0o1777)

@@ -94,7 +94,11 @@ impl Chroot {
             notifying: filter::filter(true),
             plain: filter::filter(false),
             identity: identity()?,
-            capabilities: NEEDED.iter().filter(|(number, _)| *number != WITHHELD).map(|(number, _)| 1u64 << number).sum(),
+            capabilities: NEEDED
+                .iter()
+                .filter(|(number, _)| *number != WITHHELD)
+                .map(|(number, _)| 1u64 << number)
+                .sum(),
             stdin: stdin.as_raw_fd(),
             output: output_write.as_raw_fd(),
             go: go_read.as_raw_fd(),
