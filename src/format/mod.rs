@@ -9,6 +9,7 @@ pub mod ext4;
 pub mod fat;
 pub mod gpt;
 pub mod iso9660;
+pub mod oci;
 mod nodes;
 pub mod qcow2;
 pub mod raw;

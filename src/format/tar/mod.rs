@@ -11,7 +11,7 @@ mod compress;
 pub mod format;
 mod write;
 
-pub use compress::Compression;
+pub use compress::{Compression, Sink};
 pub use write::{Options, write};
 
 #[cfg(test)]

@@ -229,10 +229,8 @@ fn proc_path(pid: libc::pid_t, name: &[u8]) -> [u8; 40] {
         digits[at] = b'0' + (left % 10) as u8;
         left /= 10;
     }
-    let mut end = 6;
-    for byte in digits[at..].iter().chain(name) {
-        path[end] = *byte;
-        end += 1;
+    for (place, byte) in path[6..].iter_mut().zip(digits[at..].iter().chain(name)) {
+        *place = *byte;
     }
     path
 }
