@@ -7,6 +7,7 @@
 //! a later file replaces that of an earlier one, `_append` keys add.
 //! May use api, kustomize, document.
 
+pub mod container;
 mod function;
 mod multistrap;
 mod osconfig;
@@ -22,7 +23,7 @@ use self::overlay::Overlay;
 use self::variables::Variables;
 use crate::api::Release;
 use crate::api::release::RELEASES;
-use crate::document::{Node, suggestion};
+use crate::document::{Node, Origin, suggestion};
 use crate::error::{Context, Error, Kind, Result};
 
 /// The folder below a workdir that holds one folder per image.
@@ -82,22 +83,51 @@ pub fn release(distro: &str) -> Result<&'static Release> {
 
 /// The documents of one image: release function, role where there is one of that name, and the variables on top.
 pub fn documents(workdir: &Path, bundle: &str, distro: &str) -> Result<Vec<Node>> {
-    let release = release(distro)?;
     let folder = bundle_folder(workdir, bundle)?;
+    let mut variables = common(workdir, true)?;
+    variables.add(&folder.join("osconfig-vars.yaml"), osconfig::TABLE)?;
+    variables.add(&folder.join("qcow-vars.yaml"), qcow::TABLE)?;
+    overlaid(workdir, bundle, release(distro)?, &variables)?.finish()
+}
+
+/// Variables of one image that come from elsewhere, as text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts {
+    pub osconfig: Option<String>,
+    pub qcow: Option<String>,
+    /// Whether `rootfs/osconfig-vars.yaml` of the workdir counts no more.
+    pub replaces_osconfig: bool,
+}
+
+/// The same for an image without a folder of its own in the workdir.
+pub fn documents_of_texts(workdir: &Path, image: &str, distro: &str, texts: &Texts, file: &str) -> Result<Vec<Node>> {
+    let mut variables = common(workdir, !texts.replaces_osconfig)?;
+    variables.add_text("osconfig variables", texts.osconfig.as_deref(), osconfig::TABLE)?;
+    variables.add_text("qcow variables", texts.qcow.as_deref(), qcow::TABLE)?;
+    let mut overlay = overlaid(workdir, image, release(distro)?, &variables)?;
+    overlay.set_output_file_name(Node::string(file, Origin::built("output file name")));
+    overlay.finish()
+}
+
+/// What all images of a workdir share.
+fn common(workdir: &Path, osconfig: bool) -> Result<Variables> {
     refuse_scripts(workdir)?;
     let rootfs = workdir.join("rootfs");
     let mut variables = Variables::default();
     variables.add(&rootfs.join("multistrap-vars.yaml"), multistrap::TABLE)?;
-    variables.add(&rootfs.join("osconfig-vars.yaml"), osconfig::TABLE)?;
-    variables.add(&folder.join("osconfig-vars.yaml"), osconfig::TABLE)?;
-    variables.add(&folder.join("qcow-vars.yaml"), qcow::TABLE)?;
+    if osconfig {
+        variables.add(&rootfs.join("osconfig-vars.yaml"), osconfig::TABLE)?;
+    }
+    Ok(variables)
+}
+
+fn overlaid(workdir: &Path, image: &str, release: &Release, variables: &Variables) -> Result<Overlay> {
     let functions = function::functions_folder(workdir, release)?;
-    let rendered = function::render(&functions, release, bundle)?;
-    let mut overlay = Overlay::new(rendered, bundle)?;
+    let mut overlay = Overlay::new(function::render(&functions, release, image)?, image)?;
     for table in [multistrap::TABLE, osconfig::TABLE, qcow::TABLE] {
         variables.apply(table, &mut overlay)?;
     }
-    overlay.finish()
+    Ok(overlay)
 }
 
 fn bundle_folder(workdir: &Path, bundle: &str) -> Result<PathBuf> {

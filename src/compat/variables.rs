@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use super::overlay::Overlay;
-use crate::document::{Diagnostic, Entry, Key, Mapping, Node, Value, load_file, suggestion};
+use crate::document::{Diagnostic, Entry, Key, Mapping, Node, Value, load_file, load_str, suggestion};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What a variable means.
@@ -54,7 +54,18 @@ impl Variables {
         if !path.exists() {
             return Ok(());
         }
-        let mut documents = load_file(path).with_context(|| format!("reading {}", path.display()))?.into_iter();
+        let documents = load_file(path).with_context(|| format!("reading {}", path.display()))?;
+        self.add_documents(documents, table)
+    }
+
+    /// Adds what a file would hold.
+    pub(super) fn add_text(&mut self, name: &str, text: Option<&str>, table: Table) -> Result<()> {
+        let documents = text.map(|text| load_str(name, text)).transpose()?;
+        self.add_documents(documents.unwrap_or_default(), table)
+    }
+
+    fn add_documents(&mut self, documents: Vec<Node>, table: Table) -> Result<()> {
+        let mut documents = documents.into_iter();
         let Some(document) = documents.next() else { return Ok(()) };
         if let Some(second) = documents.next() {
             return Err(Diagnostic::on(&second, "a variable file holds one document").into());

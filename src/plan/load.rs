@@ -31,6 +31,13 @@ pub fn load_bundle(workdir: &Path, bundle: &str, distro: &str) -> Result<Intent>
     Ok(intent.locked_in(&workdir.join(compat::BUNDLE).join(bundle), Some(distro)))
 }
 
+/// The same for an image whose variables come as text (`compat::container`). `file_name` is that of the image file.
+pub fn load_texts(workdir: &Path, image: &str, distro: &str, texts: &compat::Texts, file_name: &str) -> Result<Intent> {
+    let context = || format!("loading image `{image}`");
+    let documents = compat::documents_of_texts(workdir, image, distro, texts, file_name).with_context(context)?;
+    from_documents(&documents, None).with_context(context)
+}
+
 /// Rendered documents, and the document that says what to produce if it is not among them.
 pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Intent> {
     let document = only(documents, "AirshipImage")?

@@ -18,5 +18,5 @@ pub mod rebuild;
 mod tests;
 
 pub use intent::{Compression, Intent, Output};
-pub use load::{from_documents, load_bundle, load_entry_point};
+pub use load::{from_documents, load_bundle, load_entry_point, load_texts};
 pub use locked::{LockedPlan, Step, StepName};

@@ -52,7 +52,8 @@ fn documents_say_what_the_specification_asks() {
     assert_eq!((read, blobs.len()), (manifest, 2));
     assert_eq!(blobs[1], layer.blob);
     assert_eq!(blobs[1].media_type, "application/vnd.oci.image.layer.v1.tar");
-    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(layout.blob(blobs[0].digest)).unwrap()).unwrap();
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(layout.blob(blobs[0].digest)).unwrap()).unwrap();
     assert_eq!(config["created"], "2023-11-14T22:13:20Z");
     assert_eq!(config["config"]["Entrypoint"][0], "/bin/hello");
     assert_eq!(config["rootfs"]["diff_ids"][0], format!("sha256:{}", layer.diff_id));

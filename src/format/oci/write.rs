@@ -91,7 +91,8 @@ impl Layout {
         let manifest = self.add_document(&format::manifest(&config, &blobs), MANIFEST)?;
         let index = self.folder.join("index.json");
         let mut file = tempfile::NamedTempFile::new_in(&self.folder).context("writing the index of the layout")?;
-        file.write_all(format::index(&manifest, tags).to_string().as_bytes()).context("writing the index of the layout")?;
+        file.write_all(format::index(&manifest, tags).to_string().as_bytes())
+            .context("writing the index of the layout")?;
         self.readable(&file)?;
         file.persist(&index).map_err(|error| error.error).with_context(|| format!("writing {}", index.display()))?;
         Ok(manifest)
@@ -100,7 +101,8 @@ impl Layout {
     fn add_document(&self, document: &Value, media_type: &str) -> Result<Descriptor> {
         let text = document.to_string();
         let digest = Digest::of(text.as_bytes());
-        let mut file = tempfile::NamedTempFile::new_in(self.folder.join("blobs/sha256")).context("writing a document")?;
+        let mut file =
+            tempfile::NamedTempFile::new_in(self.folder.join("blobs/sha256")).context("writing a document")?;
         file.write_all(text.as_bytes()).context("writing a document")?;
         self.keep(file, digest)?;
         Ok(Descriptor { media_type: media_type.to_owned(), digest, size: text.len() as u64 })
@@ -171,7 +173,8 @@ impl Layout {
         }
         tree.make_directories(&TreePath::literal("blobs/sha256"), Mtime::default(), &origin)?;
         for blob in blobs.iter().chain([&manifest]) {
-            let path = TreePath::new(format!("blobs/sha256/{}", blob.digest)).ok_or_else(|| Error::build("not a path"))?;
+            let path =
+                TreePath::new(format!("blobs/sha256/{}", blob.digest)).ok_or_else(|| Error::build("not a path"))?;
             let file = File::open(self.blob(blob.digest)).with_context(context)?;
             if file.metadata().with_context(context)?.len() != blob.size {
                 return Err(Error::build(format!("blob {} is not complete", blob.digest)).add_context(context()));
