@@ -127,7 +127,8 @@ fn a_job_finds_what_it_needs_and_leaves_nothing() {
     assert!(text.ends_with("zero\nrootfs / rootfs rw,relatime 0 0\nlocalhost\ndirectory"), "{text}");
     // `policy-rc.d` was made there, and that shows, as it does with mounts.
     let (mut before, mut after) = (before, target.state());
-    (before.remove(&target.root().join("usr/sbin")), after.remove(&target.root().join("usr/sbin")));
+    before.remove(&target.root().join("usr/sbin"));
+    after.remove(&target.root().join("usr/sbin"));
     assert_eq!(after, before);
     assert_eq!(std::fs::read_dir(target.area.path()).unwrap().count(), 1);
 }
@@ -214,9 +215,11 @@ fn binds_come_and_go() {
     assert!(!elsewhere.path().join("file").exists());
     // `dev` and `sys` were made in the root, and that shows, as it does with mounts.
     let mut after = target.state();
-    (before.remove(&target.root()), after.remove(&target.root()));
+    before.remove(&target.root());
+    after.remove(&target.root());
     // So does `policy-rc.d`.
-    (before.remove(&target.root().join("usr/sbin")), after.remove(&target.root().join("usr/sbin")));
+    before.remove(&target.root().join("usr/sbin"));
+    after.remove(&target.root().join("usr/sbin"));
     assert_eq!(before, after);
 }
 
