@@ -249,6 +249,25 @@ fn what_is_not_authentic_is_refused() {
 }
 
 #[test]
+fn several_images_of_one_run() {
+    let shop = Shop::new(&Suite::default());
+    shop.mirror.fault(TOOL, &[Fault::Status(404), Fault::Status(404), Fault::Status(404)]);
+    build!(shop.build("tool")).expect(5, &["building image `small`", TOOL]);
+    let documents = std::fs::read_to_string(shop.desk.path("small/image.yaml")).unwrap();
+    shop.desk.write("other/kustomization.yaml", "resources: [image.yaml]\n");
+    shop.desk.write("other/image.yaml", &documents);
+    shop.desk
+        .run(&["build", "small", "other"])
+        .expect(3, &["two images of one run are called `small`", "hint: name them differently"]);
+    shop.desk.write("other/image.yaml", &documents.replace("{name: small}", "{name: other}"));
+    // Each is tried, each says what was wrong.
+    shop.desk
+        .run(&["build", "small", "other"])
+        .expect(5, &["building image `small`", "building image `other`", TOOL, "hint: 0 of 2 images were built"]);
+    shop.desk.assert_clean();
+}
+
+#[test]
 fn ctrl_c_and_termination_end_a_build() {
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
         let shop = Shop::new(&Suite::default());

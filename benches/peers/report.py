@@ -17,7 +17,7 @@ TARGETS = [
     ("wall", "w4", ["mkosi"], "w4", 0.05),
     ("wall", "w4", ["pieces"], "w4", 0.4),
     ("wall", "profile", [OURS], "w1", 0.10),
-    ("wall", "twenty", [OURS], "w1", 2.0),
+    ("wall", "twenty", [OURS], "zstd", 2.0),
 ]
 PEAK_MIB = 600
 

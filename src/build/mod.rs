@@ -14,8 +14,10 @@ pub mod prepare;
 pub mod publish;
 pub mod rootfs;
 pub mod run;
+mod several;
 mod space;
 pub mod toolstree;
+mod turns;
 pub mod verify;
 
 pub use crate::plan::meta;

@@ -4,7 +4,7 @@
 //! that is there is compared with the documents and this program first; only then anything is fetched, and an index
 //! never is. Packages are fetched while others are built ([`delivery`](super::delivery)), or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use super::toolstree::{self, Program, Source};
 use crate::boot::{Identity, Layout};
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::fetch::deb_path;
+use crate::package::lock::seen::Seen;
 use crate::package::lock::{Lock, LockedFile, LockedPackage, answers, newest_build_time};
 use crate::package::{self, Environment, fetch, keyring};
 use crate::plan::{self, Intent, LockedPlan, drift};
@@ -71,13 +72,17 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Brings the packages of one layer, lowest first, if they are wanted.
-    pub fn fetch_layer(&self, layer: usize, environment: &Environment) -> Result<()> {
-        let packages = &self.lock.layers[layer].packages;
-        if !self.wanted || packages.is_empty() {
+    /// Brings the packages of one layer, lowest first, if they are wanted. `there` are those that this run has brought.
+    pub fn fetch_layer(&self, layer: usize, there: &mut BTreeSet<Digest>, environment: &Environment) -> Result<()> {
+        let all = &self.lock.layers[layer].packages;
+        if !self.wanted || all.is_empty() {
             return Ok(());
         }
-        fetch_packages(self.intent, &self.lock, packages, environment)?;
+        let packages: Vec<_> = all.iter().filter(|package| !there.contains(&package.sha256)).cloned().collect();
+        if !packages.is_empty() {
+            fetch_packages(self.intent, &self.lock, &packages, environment)?;
+            there.extend(packages.iter().map(|package| package.sha256));
+        }
         if layer + 1 == self.lock.layers.len() {
             self.fetched.store(true, Ordering::Relaxed);
         }
@@ -115,7 +120,8 @@ fn settled(intent: &Intent, lock: &Lock, newest: i64, environment: &Environment)
     Ok(Settled { lock, plan })
 }
 
-pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> Result<Prepared<'a>> {
+/// `seen` is what the run has seen of repositories for other images.
+pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store, seen: &Seen) -> Result<Prepared<'a>> {
     let environment = &options.environment;
     for finding in &intent.warnings {
         environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
@@ -137,7 +143,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
             (lock, false)
         }
         None => {
-            let lock = package::lock::resolve(&toolstree::image_request(intent), environment)?;
+            let lock = package::lock::resolve_seen(&toolstree::image_request(intent), environment, seen)?;
             (completed(intent, lock, options.epoch)?, true)
         }
     };

@@ -1,24 +1,24 @@
 //! From Intents to published images: resolve, fetch, root file system, initramfs, osconfig, seal, check, pack, publish.
 //!
-//! Owns: [`run`] and the order of the steps. Everything that can fail on input comes first, for all images, before the
-//! first byte is built; packages are fetched meanwhile. The caller has entered its user namespace (`sandbox::userns::enter`).
+//! Owns: [`run`] and the order of the steps of one image. Everything that can fail on input comes first, for all images,
+//! before the first byte is built; packages are fetched meanwhile. How several images share a run is
+//! [`several`](super::several)'s. The caller has entered its user namespace (`sandbox::userns::enter`).
 
 use std::path::{Path, PathBuf};
 
-use super::delivery::Delivery;
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
-use super::prepare::{Locking, Prepared, prepare};
+use super::prepare::{Locking, Prepared};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
-use super::{ahead, initramfs, rootfs, space, verify};
+use super::{ahead, initramfs, rootfs, several, space, verify};
 use crate::api::params::Params;
 use crate::boot;
 use crate::check::hygiene;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::sums::Digests;
 use crate::osconfig::{self, Facts};
-use crate::package::{self, lock::Lock};
+use crate::package;
 use crate::plan::{Intent, StepName};
 use crate::report::Reporter;
 use crate::sandbox::{Sandbox, WorkArea};
@@ -62,78 +62,28 @@ pub struct Built {
     pub entries: usize,
 }
 
-/// Builds all images; they share downloads, layers and the work area.
-pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Built>> {
+/// Builds all images, as many side by side as cores and memory allow; they share downloads, layers and the work area.
+/// What cannot be prepared fails all before anything is built; after that an image that fails leaves the others alone.
+pub fn run(intents: &[Intent], options: &Options<'_>) -> Result<Vec<Result<Built>>> {
+    several::refuse_collisions(intents, options)?;
     let reporter = &options.environment.reporter;
     let cache = &options.environment.cache;
     let store = Store::open_with(cache, reporter)?;
     let clusters = Clusters::open(cache, options.environment.now, reporter)?;
     let caches = Caches { store, clusters };
-    let prepared = intents
-        .iter()
-        .map(|intent| {
-            prepare(intent, options, &caches.store)
-                .map_err(|error| intent.locate(error))
-                .with_context(|| format!("preparing image `{}`", intent.image))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let need = prepared.iter().map(|one| space_needed(&one.lock)).max().unwrap_or(0);
-    let need = if options.verify { need.saturating_mul(2) } else { need };
-    let work = WorkArea::new(&options.work_folder, need, options.sandbox.mounts(), reporter)?;
-    build_all(&prepared, options, &caches, work.path())
-        .map_err(|error| space::explain(error, &space::places(&prepared, options, &work, need)))
-}
-
-/// Builds while packages are still on their way.
-fn build_all(prepared: &[Prepared<'_>], options: &Options<'_>, caches: &Caches, work: &Path) -> Result<Vec<Built>> {
-    let delivery = Delivery::new(prepared.len());
-    std::thread::scope(|scope| {
-        let bringing = scope.spawn(|| delivery.bring(prepared, &options.environment));
-        let built = build_each(prepared, options, caches, &delivery, work);
-        let brought = bringing.join().map_err(|_| Error::build("the thread that fetches packages has failed"))?;
-        // What could not be fetched is why something could not be built.
-        brought.and(built)
-    })
-}
-
-fn build_each(
-    prepared: &[Prepared<'_>],
-    options: &Options<'_>,
-    caches: &Caches,
-    delivery: &Delivery,
-    work: &Path,
-) -> Result<Vec<Built>> {
-    let tools = prepared.iter().map(|one| tools(one, options, &caches.store, work)).collect::<Result<Vec<_>>>()?;
-    let mut folders = 0..;
-    let mut new_folder = || Folder::create(&work.join(format!("root{}", folders.next().unwrap_or(0))));
-    let mut folder = new_folder()?;
-    let mut built = Vec::with_capacity(prepared.len());
-    for (image, (one, tools)) in prepared.iter().zip(tools).enumerate() {
-        let arrived = |layer: usize| delivery.wait(image, layer);
-        let mut attempt = 1;
-        built.push(loop {
-            let result = build(one, options, caches, &arrived, &mut folder, work, tools.as_ref());
-            if result.is_err() && attempt < ATTEMPTS && caches.store.set_damaged_aside()? {
-                // What is missing now is made again; what the folder holds is not known.
-                attempt += 1;
-                _ = std::fs::remove_dir_all(folder.path());
-                folder = new_folder()?;
-                continue;
-            }
-            break result.with_context(|| format!("building image `{}`", one.intent.image))?;
-        });
-    }
-    Ok(built)
+    let prepared = several::prepare_all(intents, options, &caches.store)?;
+    let crowd = several::Crowd::of(&prepared, options);
+    let work = WorkArea::new(&options.work_folder, crowd.need, options.sandbox.mounts(), reporter)?;
+    let places = space::places(&prepared, options, &work, crowd.need);
+    let built = several::build_all(&prepared, options, &caches, crowd.workers, work.path());
+    Ok(built.into_iter().map(|one| one.map_err(|error| space::explain(error, &places))).collect())
 }
 
 /// What earlier builds have left.
-struct Caches {
-    store: Store,
-    clusters: Clusters,
+pub(super) struct Caches {
+    pub store: Store,
+    pub clusters: Clusters,
 }
-
-/// Each meets another damaged layer, so there need be no more than layers.
-const ATTEMPTS: u32 = 5;
 
 /// The tree of the programs that check the image.
 fn tools(one: &Prepared<'_>, options: &Options<'_>, store: &Store, work: &Path) -> Result<Option<Tree>> {
@@ -147,23 +97,17 @@ fn scratch(work: &Path, prefix: &str) -> Result<tempfile::TempDir> {
     made.with_context(|| format!("making a folder in {}", work.display()))
 }
 
-/// Bytes that the work area should hold: packages unpack to about six times their size, scripts write more, and boot
-/// images are made there.
-fn space_needed(lock: &Lock) -> u64 {
-    let packages = lock.packages().map(|package| package.size).sum::<u64>();
-    packages.saturating_mul(8).saturating_add(pack::SCRATCH_NEED)
-}
-
-fn build(
+/// Builds one image and publishes it. `folder` holds the root file system of another one, or nothing.
+pub(super) fn build(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
     folder: &mut Folder,
     work: &Path,
-    tools: Option<&Tree>,
 ) -> Result<Built> {
     let (intent, reporter, store) = (one.intent, &options.environment.reporter, &caches.store);
+    let tools = tools(one, options, store, work)?;
     let mut tree = root_file_system(one, options, store, arrived, folder, work)?;
     let plan = &one.settle(&options.environment)?.plan;
     let epoch = Mtime { seconds: plan.epoch, nanoseconds: 0 };
@@ -181,7 +125,7 @@ fn build(
     step.finish(format!("{} entries", tree.len()));
 
     let scratch = scratch(work, "pack-")?;
-    publish(one, options, &tree, scratch.path(), tools, &caches.clusters)
+    publish(one, options, &tree, scratch.path(), tools.as_ref(), &caches.clusters)
 }
 
 /// The tree of all packages: the highest layer that is in the store, and those above it built on top.

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::documents::{Documents, LockArgs};
-use super::{Globals, epoch, output};
+use super::{Globals, epoch, failure, output};
 use crate::build::{self, Built};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::Digests;
 use crate::package::Environment;
 use crate::package::http::{Client, Patience, Proxies};
@@ -22,12 +22,14 @@ use crate::report::{Timing, usage, words};
 /// The image and the files beside it (checksums, output metadata, lock, origins) appear in the output folder complete
 /// or not at all. Packages are those of `<name>.lock.yaml` beside the documents where `imagebuilder lock` has made one,
 /// else the newest. What was done before is taken from the cache. No privileges are needed where user namespaces are
-/// usable (`imagebuilder doctor` tells).
+/// usable (`imagebuilder doctor` tells). Several images are built side by side and share all they have in common; one
+/// that fails leaves the others alone.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
   imagebuilder build manifests/site/example/target/control-plane/image
   imagebuilder build --locked manifests/site/example/target/control-plane/image
+  imagebuilder build manifests/site/example/target/*/image               all of them, side by side
   imagebuilder build --config config                                     all bundles, Debian 12
   imagebuilder build --config config --bundle data-plane --distro debian_trixie --output-dir /srv/images")]
 pub struct Args {
@@ -104,7 +106,8 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
     if let Some(file) = choices.timings.as_ref().and_then(Option::as_ref) {
         write_timings(file, &reporter.timings(), &total)?;
     }
-    let built = built?;
+    let (built, failed): (Vec<_>, Vec<_>) = built?.into_iter().partition(|one| one.is_ok());
+    let built: Vec<Built> = built.into_iter().flatten().collect();
     if let Some(size) = globals.cache_size() {
         build::cache::prune::keep_below(&options.environment.cache, size, &reporter)?;
     }
@@ -114,7 +117,27 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         Some(_) => timeline::table(&reporter.timings(), &total),
         None => steps(&reporter.timings()),
     };
-    output::print(&summary(&built, &steps, &total, &program))
+    if !built.is_empty() {
+        output::print(&summary(&built, &steps, &total, &program))?;
+    }
+    failures(failed.into_iter().filter_map(Result::err).collect(), &built)
+}
+
+/// All are told; the exit code is that of the first. What was built is there all the same.
+fn failures(failed: Vec<Error>, built: &[Built]) -> Result<()> {
+    let total = failed.len() + built.len();
+    let mut failed = failed.into_iter();
+    let Some(first) = failed.next() else { return Ok(()) };
+    // Whoever stops a build has stopped all of it.
+    for other in failed.filter(|error| error.kind() != Kind::Interrupted) {
+        failure::print(&other);
+    }
+    if total == 1 || first.kind() == Kind::Interrupted {
+        return Err(first);
+    }
+    let names: Vec<&str> = built.iter().map(|one| one.image.as_str()).collect();
+    let hint = format!("{} of {total} images were built", names.len());
+    Err(first.hint(if names.is_empty() { hint } else { format!("{hint}: {}", names.join(", ")) }))
 }
 
 fn total(began: Instant) -> Total {

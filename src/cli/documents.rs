@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use rayon::prelude::*;
+
 use crate::api::release::RELEASES;
 use crate::build::Locking;
 use crate::compat;
@@ -12,11 +14,11 @@ use crate::plan::{self, Intent};
 
 #[derive(Debug, clap::Args)]
 pub struct Documents {
-    /// An entry point: a kustomization folder that renders an AirshipImage
-    #[arg(required_unless_present = "config")]
-    pub dir: Option<PathBuf>,
+    /// An entry point: a kustomization folder that renders an AirshipImage; can be repeated
+    #[arg(required_unless_present = "config", value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
     /// A folder with upstream's variable files (`rootfs/`, `qcow-bundle/<name>/`), instead of DIR
-    #[arg(long, value_name = "WORKDIR", conflicts_with = "dir")]
+    #[arg(long, value_name = "WORKDIR", conflicts_with = "dirs")]
     pub config: Option<PathBuf>,
     /// With `--config`: only this bundle; can be repeated [default: all]
     #[arg(long, value_name = "NAME", requires = "config")]
@@ -29,15 +31,20 @@ pub struct Documents {
 impl Documents {
     /// What they ask for, one Intent an image.
     pub fn load(&self) -> Result<Vec<Intent>> {
-        match (&self.dir, &self.config) {
-            (Some(dir), _) => Ok(vec![plan::load_entry_point(dir)?]),
-            (None, Some(workdir)) => {
+        match &self.config {
+            Some(workdir) => {
                 let bundles = if self.bundle.is_empty() { compat::bundles(workdir)? } else { self.bundle.clone() };
-                let load = |bundle: &String| plan::load_bundle(workdir, bundle, &self.distro);
-                bundles.iter().map(load).collect()
+                let loaded: Vec<_> =
+                    bundles.par_iter().map(|bundle| plan::load_bundle(workdir, bundle, &self.distro)).collect();
+                // The first error in the order of the command line, on every run.
+                loaded.into_iter().collect()
             }
             // clap asks for one of the two.
-            (None, None) => Err(Error::new(Kind::Usage, "no documents given")),
+            None if self.dirs.is_empty() => Err(Error::new(Kind::Usage, "no documents given")),
+            None => {
+                let loaded: Vec<_> = self.dirs.par_iter().map(|dir| plan::load_entry_point(dir)).collect();
+                loaded.into_iter().collect()
+            }
         }
     }
 }

@@ -76,11 +76,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         plain_scripts: false,
         digests: Digests::BOTH,
     };
-    let built = crate::build::run(std::slice::from_ref(&intent), &options)?;
+    let built = crate::build::run(std::slice::from_ref(&intent), &options)?.into_iter().next().transpose()?;
     if let Some(size) = globals.cache_size() {
         crate::build::cache::prune::keep_below(&options.environment.cache, size, &reporter)?;
     }
-    let file = built.first().and_then(|built| built.files.first());
+    let file = built.as_ref().and_then(|built| built.files.first());
     let file = file.ok_or_else(|| Error::build("the build gave no image file"))?;
     if !args.check {
         return output::print(&format!("{}\n", file.display()));

@@ -16,7 +16,7 @@ use crate::report::{Reporter, words};
 
 const PREFIX: &str = "work-";
 /// What a machine needs beside the work area.
-const RESERVE: u64 = 1 << 30;
+pub const RESERVE: u64 = 1 << 30;
 
 #[derive(Debug)]
 pub struct WorkArea {
@@ -123,7 +123,7 @@ fn sweep(parent: &Path) {
 }
 
 /// `MemAvailable`, within the limit of this process's control group where one is set; 0 if unknown.
-fn available_memory() -> u64 {
+pub fn available_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let host = parse_available(&text).unwrap_or(0);
     let limit = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();

@@ -50,7 +50,7 @@ pub struct Updated {
 }
 
 /// A repository's signed index, verified and fresh. Of the package indexes it names nothing was read yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Signed {
     pub pin: i32,
     /// `Date` of the signed index, in seconds since the epoch.
@@ -143,7 +143,7 @@ fn check_inner(repository: &Repository, architecture: &str, environment: &Enviro
 }
 
 /// The address of a suite. A suite that ends in `/` is a flat repository: no `dists`, no components.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Place {
     base: String,
 }
