@@ -7,12 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use md5::{Digest as _, Md5};
 use uuid::Uuid;
 
 use crate::api::params::storage::{Filesystem, FilesystemType, Partition as Wanted, Position, Storage};
 use crate::api::scalar::{AutoSize, Headroom};
 use crate::error::{Error, Kind, Result};
+use crate::format::disk::sums::md5_hex;
 use crate::tree::TreePath;
 
 pub const MIB: u64 = 1 << 20;
@@ -240,7 +240,7 @@ fn describe(number: u32, wanted: &Wanted, identity: &Identity) -> Result<Partiti
     let mounted = mounted(number, wanted, identity).map_err(context)?;
     Ok(Partition {
         number,
-        name: hex::encode(Md5::digest(wanted.mount.as_bytes())),
+        name: md5_hex(wanted.mount.as_bytes()),
         type_guid,
         guid: identity.uuid(&format!("partition {}", role(number, wanted))),
         attributes,

@@ -307,7 +307,7 @@ mod tests {
         };
         assert_eq!(holes(&first), holes(&second), "they are no part of a content's digest");
         assert!(holes(&first).iter().any(|holes| !holes.is_empty()));
-        let md5 = hex::encode(<md5::Md5 as md5::Digest>::digest(b"configured"));
+        let md5 = crate::format::disk::sums::md5_hex(b"configured");
         assert_eq!(second[1].1.as_ref().unwrap().1, Some(md5));
         // What it refers to is not stored again.
         let saved = pack.save(&Tree::new()).unwrap();

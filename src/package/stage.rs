@@ -12,7 +12,6 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use md5::{Digest as _, Md5};
 use rustix::fs::{Mode, Timespec, Timestamps};
 
 use super::binary::{Binary, Source};
@@ -20,6 +19,7 @@ use super::deb::Deb;
 use super::kept::{self, Member};
 use super::tar::{Archive, Entry, Kind};
 use crate::error::{Context, Error, Result};
+use crate::format::disk::sums::{Digests, Hasher, State, md5_hex};
 use crate::interrupt;
 use crate::tree::store::PackWriter;
 use crate::tree::{Content, TreePath};
@@ -86,6 +86,16 @@ impl Drop for Kept {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// A file of a package that is about to be decompressed.
+struct Incoming<'a> {
+    entry: &'a Entry,
+    size: u64,
+    /// Whether dpkg wants to know its MD5.
+    sum: bool,
+    /// Where the store gets it.
+    pack: Option<&'a PackWriter>,
 }
 
 /// A package, prepared.
@@ -171,7 +181,7 @@ impl Stage {
                 continue;
             };
             let sum = all_sums || TreePath::new(&entry.name).is_some_and(|path| conffiles.contains(&path));
-            let body = self.body(&mut archive.file(), &entry, size, sum, pack);
+            let body = self.body(&mut archive.file(), &Incoming { entry: &entry, size, sum, pack });
             let body = body.with_context(|| format!("member `{}`", entry.name.escape_ascii()))?;
             staged.size += size;
             staged.members.push((entry, Some(body)));
@@ -180,16 +190,10 @@ impl Stage {
         Ok(staged)
     }
 
-    fn body(
-        &self,
-        reader: &mut impl Read,
-        entry: &Entry,
-        size: u64,
-        sum: bool,
-        pack: Option<&PackWriter>,
-    ) -> Result<Body<'_>> {
+    fn body(&self, reader: &mut impl Read, incoming: &Incoming<'_>) -> Result<Body<'_>> {
+        let Incoming { entry, size, sum, pack } = *incoming;
         if size > IN_PIECES {
-            return self.large(reader, entry, size, sum, pack);
+            return self.large(reader, incoming);
         }
         let mut bytes = Vec::with_capacity(size as usize);
         reader.read_to_end(&mut bytes).context("decompressing")?;
@@ -197,7 +201,7 @@ impl Stage {
             return Err(Error::build("it ends early"));
         }
         let content = pack.map(|pack| pack.add(&bytes)).transpose()?;
-        let md5 = sum.then(|| hex::encode(Md5::digest(&bytes)));
+        let md5 = sum.then(|| md5_hex(&bytes));
         Ok(Body { place: self.place(bytes, entry)?, size, md5, content })
     }
 
@@ -219,17 +223,11 @@ impl Stage {
         file.write_all(bytes).with_context(|| format!("writing to {}", self.folder.display()))
     }
 
-    fn large(
-        &self,
-        reader: &mut impl Read,
-        entry: &Entry,
-        size: u64,
-        sum: bool,
-        pack: Option<&PackWriter>,
-    ) -> Result<Body<'_>> {
+    fn large(&self, reader: &mut impl Read, incoming: &Incoming<'_>) -> Result<Body<'_>> {
+        let Incoming { entry, size, sum, pack } = *incoming;
         let (kept, mut file) = self.create()?;
         let mut buffer = vec![0; PIECE];
-        let mut md5 = sum.then(Md5::new);
+        let mut md5 = sum.then(|| Hasher::new(State::start(Digests::MD5)));
         let mut left = size;
         while left > 0 {
             interrupt::check()?;
@@ -244,7 +242,7 @@ impl Stage {
         std::io::Seek::rewind(&mut file).context("reading what was decompressed")?;
         let content = pack.map(|pack| pack.add_file(&file)).transpose()?;
         finish(&file, entry)?;
-        let md5 = md5.map(|md5| hex::encode(md5.finalize()));
+        let md5 = md5.map(|md5| md5.finish().md5_hex());
         Ok(Body { place: Place::File(kept), size, md5, content })
     }
 

@@ -31,6 +31,7 @@ pub struct Digests {
 
 impl Digests {
     pub const BOTH: Digests = Digests { sha256: true, md5: true };
+    pub const MD5: Digests = Digests { sha256: false, md5: true };
     pub const NONE: Digests = Digests { sha256: false, md5: false };
 }
 
@@ -49,6 +50,11 @@ pub struct Sums {
 }
 
 impl Sums {
+    /// Empty where it was not wanted.
+    pub fn md5_hex(&self) -> String {
+        self.md5.map(hex::encode).unwrap_or_default()
+    }
+
     /// Reads all there is.
     pub fn of(mut file: impl Read, digests: Digests) -> Result<Sums> {
         let mut hasher = Hasher::new(State::start(digests));
@@ -145,19 +151,26 @@ impl State {
     }
 }
 
+/// The MD5 of bytes that are all there, in hexadecimal: what dpkg and names of partitions ask for.
+pub fn md5_hex(bytes: &[u8]) -> String {
+    let mut hasher = Hasher::new(State::start(Digests::MD5));
+    hasher.update(bytes);
+    hasher.finish().md5_hex()
+}
+
 /// Hashes bytes in pieces of any length.
-struct Hasher {
+pub struct Hasher {
     state: State,
     /// Less than a block.
     pending: Vec<u8>,
 }
 
 impl Hasher {
-    fn new(state: State) -> Hasher {
+    pub fn new(state: State) -> Hasher {
         Hasher { state, pending: Vec::with_capacity(BLOCK) }
     }
 
-    fn update(&mut self, mut bytes: &[u8]) {
+    pub fn update(&mut self, mut bytes: &[u8]) {
         if !self.pending.is_empty() {
             let (head, rest) = bytes.split_at(bytes.len().min(BLOCK - self.pending.len()));
             self.pending.extend_from_slice(head);
@@ -173,7 +186,7 @@ impl Hasher {
     }
 
     /// One bit, zeros, and the length in bits, which the two write in opposite orders.
-    fn finish(mut self) -> Sums {
+    pub fn finish(mut self) -> Sums {
         let size = self.state.length + self.pending.len() as u64;
         let mut end = std::mem::take(&mut self.pending);
         end.push(0x80);

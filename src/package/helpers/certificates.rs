@@ -6,7 +6,10 @@
 //! one after the other in `ca-certificates.crt`, and `openssl rehash` if any link is new or gone. Everything is looked at
 //! before the first change; what is unusual (local certificates, hooks, folders among the links) is for the program itself.
 
-use crate::tree::Digest;
+use super::StandIn;
+
+pub(super) const STAND_IN: StandIn =
+    StandIn { program: "usr/sbin/update-ca-certificates", known: Some(&KNOWN), text: REPLACEMENT };
 
 /// First half of the SHA-256 digest of the whole program, and where it comes from.
 const KNOWN: [(&str, &str); 1] = [("395364bffc7ce85ccbe2de71215f9c6c", "ca-certificates 20230311 (Debian 12)")];
@@ -74,12 +77,6 @@ if (@add) {
 }
 print "$added added, $removed removed; done.\n";
 "#;
-
-/// What stands in for this program, if it is a known one.
-pub(super) fn replacement(program: &Digest) -> Option<&'static str> {
-    let digest = program.to_hex();
-    KNOWN.iter().any(|(known, _)| digest.starts_with(known)).then_some(REPLACEMENT)
-}
 
 #[cfg(test)]
 mod tests {

@@ -44,14 +44,28 @@ esac
 exec "/run/imagebuilder-helpers/plain/${0##*/}" "$@"
 "#;
 
-/// What stands in for a program, if it is a known one.
-type Replacement = fn(&Digest) -> Option<&'static str>;
+/// A program and what stands in for it.
+struct StandIn {
+    program: &'static str,
+    /// Beginnings of the SHA-256 digests of the versions for which it may, each with the name of the version; every one
+    /// where nothing is said.
+    known: Option<&'static [(&'static str, &'static str)]>,
+    text: &'static str,
+}
 
-const PROGRAMS: [(&str, Replacement); 4] = [
-    ("usr/bin/py3compile", |_| Some(PUT_OFF)),
-    ("usr/bin/ssh-keygen", |_| Some(NO_HOST_KEYS)),
-    ("usr/bin/deb-systemd-helper", systemd::replacement),
-    ("usr/sbin/update-ca-certificates", certificates::replacement),
+impl StandIn {
+    fn knows(&self, program: &[u8]) -> bool {
+        let Some(known) = self.known else { return true };
+        let digest = Digest::of(program).to_hex();
+        known.iter().any(|(known, _)| digest.starts_with(known))
+    }
+}
+
+const STAND_INS: [StandIn; 4] = [
+    StandIn { program: "usr/bin/py3compile", known: None, text: PUT_OFF },
+    StandIn { program: "usr/bin/ssh-keygen", known: None, text: NO_HOST_KEYS },
+    systemd::STAND_IN,
+    certificates::STAND_IN,
 ];
 
 /// For the time of one job.
@@ -79,14 +93,13 @@ impl<'scope> Helpers<'scope> {
         let environment = job.environment.clone();
         let mut laid_over = 0;
         let mut asks = false;
-        for (place, replacement) in PROGRAMS {
-            let target = TreePath::literal(place);
-            let program = place.rsplit('/').next().unwrap_or_default();
-            let Some(real) = root.read(&target)? else { continue };
-            let Some(text) = replacement(&Digest::of(&real)) else { continue };
+        for stand_in in STAND_INS {
+            let target = TreePath::literal(stand_in.program);
+            let program = stand_in.program.rsplit('/').next().unwrap_or_default();
+            let Some(real) = root.read(&target)?.filter(|real| stand_in.knows(real)) else { continue };
             let (kept, ours) = (plain.join(program), folder.path().join(program));
             executable(&kept, &real)?;
-            executable(&ours, text.as_bytes())?;
+            executable(&ours, stand_in.text.as_bytes())?;
             job.binds.push(Bind { source: ours, target, read_only: true });
             asks |= ["py3compile", "deb-systemd-helper"].contains(&program);
             laid_over += 1;

@@ -7,7 +7,10 @@
 //! `debian-installed` tells whether there is one. `enable` runs `systemctl preset` for a unit without such a file. Everything
 //! else is for the program itself.
 
-use crate::tree::Digest;
+use super::StandIn;
+
+pub(super) const STAND_IN: StandIn =
+    StandIn { program: "usr/bin/deb-systemd-helper", known: Some(&KNOWN), text: REPLACEMENT };
 
 /// First half of the SHA-256 digest of the whole program, and where it comes from.
 const KNOWN: [(&str, &str); 3] = [
@@ -64,12 +67,6 @@ case "$#:$1:$2" in
 esac
 plain "$@"
 "#;
-
-/// What stands in for this program, if it is a known one.
-pub(super) fn replacement(program: &Digest) -> Option<&'static str> {
-    let digest = program.to_hex();
-    KNOWN.iter().any(|(known, _)| digest.starts_with(known)).then_some(REPLACEMENT)
-}
 
 #[cfg(test)]
 mod tests {
