@@ -185,9 +185,4 @@ mod tests {
         assert_eq!(target.run(&[]), "plain\n");
         assert!(target.run(&["--hooksdir", ""]).ends_with("1 added, 0 removed; done.\n"));
     }
-
-    #[test]
-    fn only_known_programs_are_replaced() {
-        assert!(replacement(&Digest::of(b"another version")).is_none());
-    }
 }

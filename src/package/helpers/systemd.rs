@@ -131,11 +131,4 @@ mod tests {
         std::fs::create_dir(at("var/lib/systemd/deb-systemd-helper-masked")).unwrap();
         assert_eq!(ask("unmask on.service").0, 9);
     }
-
-    #[test]
-    fn only_known_programs_are_replaced() {
-        assert!(replacement(&Digest::of(b"another version")).is_none());
-        let known = format!("{}{}", KNOWN[0].0, "0".repeat(32));
-        assert!(replacement(&Digest::from_hex(&known).unwrap()).is_some());
-    }
 }
