@@ -4,8 +4,6 @@
 
 use std::path::PathBuf;
 
-use rayon::prelude::*;
-
 use crate::api::release::RELEASES;
 use crate::build::Locking;
 use crate::compat;
@@ -29,22 +27,17 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// What they ask for, one Intent an image.
+    /// What they ask for, one Intent an image. One after another: a build has not entered its namespaces yet, and cannot
+    /// with threads.
     pub fn load(&self) -> Result<Vec<Intent>> {
         match &self.config {
             Some(workdir) => {
                 let bundles = if self.bundle.is_empty() { compat::bundles(workdir)? } else { self.bundle.clone() };
-                let loaded: Vec<_> =
-                    bundles.par_iter().map(|bundle| plan::load_bundle(workdir, bundle, &self.distro)).collect();
-                // The first error in the order of the command line, on every run.
-                loaded.into_iter().collect()
+                bundles.iter().map(|bundle| plan::load_bundle(workdir, bundle, &self.distro)).collect()
             }
             // clap asks for one of the two.
             None if self.dirs.is_empty() => Err(Error::new(Kind::Usage, "no documents given")),
-            None => {
-                let loaded: Vec<_> = self.dirs.par_iter().map(|dir| plan::load_entry_point(dir)).collect();
-                loaded.into_iter().collect()
-            }
+            None => self.dirs.iter().map(|dir| plan::load_entry_point(dir)).collect(),
         }
     }
 }
