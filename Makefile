@@ -59,6 +59,19 @@ cut_image_qcow: build
 lock: build ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
 	"$(IMAGEBUILDER)" lock --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) $(LOCK_FLAGS)
 
+DOCKER_REGISTRY ?= localhost:5000
+IMAGE_PREFIX ?= airshipit
+IMAGE_TAG ?= latest
+PUSH_IMAGE ?= false
+COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
+BUNDLE_NAME ?= $(DOCKER_REGISTRY)/$(IMAGE_PREFIX)/qcow-bundle
+
+.PHONY: package_qcow
+package_qcow: cut_image_qcow ## Put the qcow2 images into one container image, without Docker (PUSH_IMAGE=true pushes it)
+	"$(IMAGEBUILDER)" bundle "$(OUTPUT_DIR)"/*.qcow2 --layout "$(OUTPUT_DIR)/qcow-bundle.oci" --archive "$(OUTPUT_DIR)/qcow-bundle.tar" \
+	  --tag "$(BUNDLE_NAME):$(PROFILE:%=%-)$(IMAGE_TAG)-$(DISTRO)" $(COMMIT:%=--tag "$(BUNDLE_NAME):$(PROFILE:%=%-)%-$(DISTRO)") \
+	  $(COMMIT:%=--label org.opencontainers.image.revision=%) $(LABEL:%=--label "%") $(if $(filter true,$(PUSH_IMAGE)),--push)
+
 cut_image_iso:
 	@echo "IMAGE_TYPE=iso cannot be built yet; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
 

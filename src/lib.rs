@@ -4,7 +4,7 @@
 //! (`tests/house.rs` reads the `use crate::` edges):
 //!
 //! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
-//!                       -> seed, seal -> osconfig, boot -> package -> sandbox -> inspect, format -> tree -> report, error
+//!                       -> seed, seal -> osconfig, boot -> package -> registry, sandbox -> inspect, format -> tree -> report, error
 
 // Libraries report; only the command line prints, in one place.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -25,6 +25,7 @@ pub mod osconfig;
 pub mod package;
 pub mod phase;
 pub mod plan;
+pub mod registry;
 pub mod report;
 pub mod sandbox;
 pub mod seal;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// From the top to the bottom; a room may use those after it. `src/lib.rs` shows the same as a picture.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "cli",
     "phase",
     "build",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 21] = [
     "api",
     "kustomize",
     "document",
+    "registry",
     "sandbox",
     "inspect",
     "format",

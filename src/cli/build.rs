@@ -78,8 +78,24 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     build(&args.documents.load()?, &args.choices, globals)
 }
 
-/// Builds and prints the summary. No thread may run yet: the process enters its user namespace here.
+/// Builds and prints the summary. No thread may run yet: the process enters its sandbox here.
 pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<()> {
+    let outcome = images(intents, choices, globals)?;
+    if !outcome.built.is_empty() {
+        output::print(&outcome.summary)?;
+    }
+    failures(outcome.failed, &outcome.built)
+}
+
+/// What came of the images of one run.
+pub(super) struct Outcome {
+    pub built: Vec<Built>,
+    pub summary: String,
+    pub failed: Vec<Error>,
+}
+
+/// Builds and says nothing of it. No thread may run yet.
+pub(super) fn images(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<Outcome> {
     let began = Instant::now();
     let cache = globals.cache_dir()?;
     let epoch = epoch::source_date_epoch()?;
@@ -117,14 +133,12 @@ pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result
         Some(_) => timeline::table(&reporter.timings(), &total),
         None => steps(&reporter.timings()),
     };
-    if !built.is_empty() {
-        output::print(&summary(&built, &steps, &total, &program))?;
-    }
-    failures(failed.into_iter().filter_map(Result::err).collect(), &built)
+    let summary = summary(&built, &steps, &total, &program);
+    Ok(Outcome { summary, failed: failed.into_iter().filter_map(Result::err).collect(), built })
 }
 
 /// All are told; the exit code is that of the first. What was built is there all the same.
-fn failures(failed: Vec<Error>, built: &[Built]) -> Result<()> {
+pub(super) fn failures(failed: Vec<Error>, built: &[Built]) -> Result<()> {
     let total = failed.len() + built.len();
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };

@@ -7,8 +7,10 @@
 mod affected;
 mod boot;
 mod build;
+mod bundle;
 mod cache;
 mod completion;
+mod container;
 mod diff;
 mod doctor;
 mod documents;
@@ -28,6 +30,7 @@ pub mod signals;
 mod validate;
 mod verify;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -137,6 +140,8 @@ pub enum Verb {
     Validate(validate::Args),
     Explain(explain::Args),
     Cache(cache::Args),
+    Bundle(bundle::Args),
+    Container(container::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -201,7 +206,7 @@ impl Globals {
 
 /// Parses the arguments of the process, does what they ask, renders what went wrong. The exit code is the error's.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with code 0, mistakes to standard error with code 2.
@@ -213,9 +218,19 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             failure::print(&error);
-            ExitCode::from(error.kind().exit_code())
+            // Upstream's container knows one code for failures.
+            let contract = matches!(cli.verb, Verb::Container(_));
+            ExitCode::from(if contract { 1 } else { error.kind().exit_code() })
         }
     }
+}
+
+/// Under the name of upstream's script, this program is its container.
+fn arguments(mut given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let program = given.next().unwrap_or_else(|| "imagebuilder".into());
+    let contract = std::path::Path::new(&program).file_name().is_some_and(|name| name == "entrypoint.sh");
+    let verb = contract.then(|| OsString::from("container"));
+    std::iter::once(program).chain(verb).chain(given).collect()
 }
 
 fn dispatch(cli: &Cli) -> Result<()> {
@@ -237,6 +252,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Validate(args) => validate::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Cache(args) => cache::run(args, globals),
+        Verb::Bundle(args) => bundle::run(args, globals),
+        Verb::Container(args) => container::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),
     }
@@ -247,6 +264,13 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn the_name_of_upstreams_script_is_a_verb() {
+        let given = |program: &str| arguments([program.into(), "-v".into()].into_iter());
+        assert_eq!(given("/usr/bin/local/entrypoint.sh"), ["/usr/bin/local/entrypoint.sh", "container", "-v"]);
+        assert_eq!(given("imagebuilder"), ["imagebuilder", "-v"]);
+    }
 
     #[test]
     fn the_command_line_is_well_formed() {

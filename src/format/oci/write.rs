@@ -98,6 +98,22 @@ impl Layout {
         Ok(manifest)
     }
 
+    /// Takes away blobs that do not belong to the image, such as those of one that was here before.
+    pub fn sweep(&self) -> Result<()> {
+        let (manifest, blobs) = self.image()?;
+        let known: Vec<String> = blobs.iter().chain([&manifest]).map(|blob| blob.digest.to_hex()).collect();
+        let folder = self.folder.join("blobs/sha256");
+        let sweeping = || format!("clearing {}", folder.display());
+        for entry in std::fs::read_dir(&folder).with_context(sweeping)? {
+            let entry = entry.with_context(sweeping)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if Digest::from_hex(&name).is_some() && !known.contains(&name) {
+                std::fs::remove_file(entry.path()).with_context(sweeping)?;
+            }
+        }
+        Ok(())
+    }
+
     fn add_document(&self, document: &Value, media_type: &str) -> Result<Descriptor> {
         let text = document.to_string();
         let digest = Digest::of(text.as_bytes());
