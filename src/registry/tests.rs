@@ -1,3 +1,5 @@
+//! Names, credentials, and a registry that answers as it is told.
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};

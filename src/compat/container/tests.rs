@@ -1,3 +1,5 @@
+//! Orders as callers give them, and mistakes in them.
+
 use super::*;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {

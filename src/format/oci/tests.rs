@@ -1,3 +1,5 @@
+//! Layouts and archives, read back.
+
 use std::io::Read;
 
 use super::*;

@@ -5,7 +5,7 @@
 //! target as files for the time of the jobs (`laid`, `facts`), and taken away again; what its namespaces keep from jobs
 //! is refused by a filter of system calls (`filter`); an init process of the job answers for the host name and ends what
 //! is left running (`child`). The Tree that comes out is the same. Against a script that means harm a chroot is no wall:
-//! that is what the container is for. docs/decisions/0011-chroot-sandbox.md has the whole comparison.
+//! that is what the container is for. docs/decisions/0012-chroot-sandbox.md has the whole comparison.
 
 mod child;
 mod facts;
