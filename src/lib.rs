@@ -3,7 +3,7 @@
 //! Data flows one way through the rooms below; a room may use the rooms under it, never those above
 //! (`tests/house.rs` reads the `use crate::` edges):
 //!
-//! cli -> phase -> build -> plan -> compat -> check -> api -> kustomize -> document
+//! cli -> serve, phase -> build -> plan -> compat -> check -> api -> kustomize -> document
 //!                       -> seed, seal -> osconfig, boot -> package -> registry, sandbox -> inspect, format -> tree -> report, error
 
 // Libraries report; only the command line prints, in one place.
@@ -30,4 +30,5 @@ pub mod report;
 pub mod sandbox;
 pub mod seal;
 pub mod seed;
+pub mod serve;
 pub mod tree;

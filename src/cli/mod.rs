@@ -26,6 +26,7 @@ mod phase;
 mod rebuild;
 mod render;
 mod revision;
+mod serve;
 pub mod signals;
 mod validate;
 mod verify;
@@ -142,6 +143,7 @@ pub enum Verb {
     Cache(cache::Args),
     Bundle(bundle::Args),
     Container(container::Args),
+    Serve(serve::Args),
     Doctor(doctor::Args),
     Completion(completion::Args),
 }
@@ -254,6 +256,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Cache(args) => cache::run(args, globals),
         Verb::Bundle(args) => bundle::run(args, globals),
         Verb::Container(args) => container::run(args, globals),
+        Verb::Serve(args) => serve::run(args, globals),
         Verb::Doctor(args) => doctor::run(args, globals),
         Verb::Completion(args) => completion::run(args),
     }

@@ -8,6 +8,7 @@
 mod identity;
 mod input;
 mod network;
+pub mod nocloud;
 mod secrets;
 mod user;
 
