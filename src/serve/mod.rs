@@ -8,6 +8,7 @@
 //! Left out: TLS, several ranges in one answer (all is sent, as the standard allows), writing.
 
 mod files;
+mod netboot;
 mod page;
 mod request;
 mod response;
@@ -93,7 +94,7 @@ impl Server {
         let (files, reporter, guard) = (self.files.clone(), reporter.clone(), Guard(self.open.clone()));
         let spawned = std::thread::Builder::new().name("http".into()).spawn(move || {
             let _guard = guard;
-            talk(&stream, &files, &|line| reporter.note(&format!("{peer} {line}")));
+            talk(&stream, &files, &|line| reporter.note(format!("{peer} {line}")));
         });
         drop(spawned);
     }

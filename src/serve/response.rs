@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::TcpStream;
 
 use super::files::{Files, Found};
+use super::netboot;
 use super::page;
 use super::request::Request;
 use super::seeds;
@@ -110,7 +111,7 @@ pub(super) fn answer(stream: &TcpStream, request: &Request, files: &Files) -> io
     let Some(decoded) = &request.path else { return plain(&mut to, Status::BadRequest, close) };
     // `..` and zero bytes have no place in a path.
     let Some(path) = TreePath::new(decoded) else { return plain(&mut to, Status::BadRequest, close) };
-    match look(files, &path) {
+    match look(files, &path, request.host.as_deref()) {
         Ok(Some(Thing::File(file, size, digest))) => send_file(to, request, &path, Sent { file, size, digest }),
         Ok(Some(Thing::Bytes(bytes))) => {
             let digest = Digest::of(&bytes);
@@ -139,7 +140,7 @@ enum Thing {
     Bytes(Vec<u8>),
 }
 
-fn look(files: &Files, path: &TreePath) -> Result<Option<Thing>> {
+fn look(files: &Files, path: &TreePath, host: Option<&str>) -> Result<Option<Thing>> {
     Ok(match files.find(path)? {
         Some(Found::File { file, size, identity }) => {
             let digest = files.digest(&file, identity)?;
@@ -149,7 +150,10 @@ fn look(files: &Files, path: &TreePath) -> Result<Option<Thing>> {
             let shown = if path.is_root() { "/".to_owned() } else { format!("{path}/") };
             Some(Thing::Folder(page::page(&shown, &items)))
         }
-        None => seeds::find(files, path)?.map(Thing::Bytes),
+        None => match seeds::find(files, path)? {
+            Some(bytes) => Some(Thing::Bytes(bytes)),
+            None => netboot::find(files, path, host)?.map(Thing::Bytes),
+        },
     })
 }
 

@@ -154,6 +154,27 @@ fn seeds_have_both_forms() {
 }
 
 #[test]
+fn netboot_sets_have_a_script_with_our_address() {
+    let site = site();
+    let get = |path: &str, host: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let (status, _, content) = raw(site.address, request.as_bytes());
+        (status, String::from_utf8(content).unwrap())
+    };
+    assert_eq!(get("/boot.ipxe", "boot:80").0, 404, "there is none yet");
+    let write = |name: &str| std::fs::write(site.folder.path().join("out").join(name), "#!ipxe\n").unwrap();
+    write("a.ipxe");
+    let script = "#!ipxe\nset base-url http://boot:80\nchain ${base-url}/a.ipxe\n";
+    assert_eq!(get("/boot.ipxe", "boot:80"), (200, script.into()));
+    assert_eq!(get("/boot.ipxe", "evil\u{b}chain").0, 404);
+    write("b.ipxe");
+    let script = get("/boot.ipxe", "boot").1;
+    assert!(script.contains("item set1 b\n") && script.contains(":set1\nchain ${base-url}/b.ipxe\n"), "{script}");
+    write("boot.ipxe");
+    assert_eq!(get("/boot.ipxe", "boot").1, "#!ipxe\n");
+}
+
+#[test]
 fn what_is_no_request_is_refused() {
     let site = site();
     let status = |request: &str| raw(site.address, request.as_bytes()).0;
