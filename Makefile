@@ -72,11 +72,15 @@ package_qcow: cut_image_qcow ## Put the qcow2 images into one container image, w
 	  --tag "$(BUNDLE_NAME):$(PROFILE:%=%-)$(IMAGE_TAG)-$(DISTRO)" $(COMMIT:%=--tag "$(BUNDLE_NAME):$(PROFILE:%=%-)%-$(DISTRO)") \
 	  $(COMMIT:%=--label org.opencontainers.image.revision=%) $(LABEL:%=--label "%") $(if $(filter true,$(PUSH_IMAGE)),--push)
 
-cut_image_iso:
-	@echo "IMAGE_TYPE=iso cannot be built yet; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
+cut_image_iso: build
+	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" --image-type iso --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
+
+.PHONY: generate_iso
+generate_iso: ## Build the ISO of the ephemeral node from WORKDIR/iso (as IMAGE_TYPE=iso cut_image)
+	@$(MAKE) IMAGE_TYPE=iso cut_image
 
 cut_image_%:
-	@echo "IMAGE_TYPE=$* is unknown; type:  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
+	@echo "IMAGE_TYPE=$* is unknown; type:  make IMAGE_TYPE=iso cut_image  or  make IMAGE_TYPE=qcow cut_image" >&2; exit 2
 
 test: setup_test setup ## Run all tests, and say at the end what could not be tested here
 	@tools/test

@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use imagebuilder::inspect::boot::machine::{ImageFile, Prepared};
+use imagebuilder::inspect::boot::machine::{ImageFile, Medium, Prepared};
 use imagebuilder::inspect::boot::{Console, Firmware, Options, Seed, checks, seed};
 use imagebuilder::plan::{self, Intent, meta};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+#[path = "support/live.rs"]
+mod live;
 #[path = "support/mirror.rs"]
 mod mirror;
 #[path = "support/upgrade.rs"]
@@ -53,8 +55,28 @@ fn main() -> std::process::ExitCode {
         Trial::test(format!("{role} {firmware_name}"), test).with_ignored_flag(ignored)
     });
     let mut trials: Vec<Trial> = trials.into();
+    trials.extend(isos());
     trials.extend(upgrades());
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The ISO of `make IMAGE_TYPE=iso cut_image` in the same folder.
+fn isos() -> impl Iterator<Item = Trial> {
+    let cases = [
+        ("bios-cd", Firmware::Bios, Medium::Cd, true),
+        ("uefi-secure-cd", Firmware::UefiSecure, Medium::Cd, false),
+        ("uefi-usb", Firmware::Uefi, Medium::UsbStick, true),
+    ];
+    let images = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let images = images.filter(|images| images.join("ephemeral.iso").is_file());
+    if images.is_none() {
+        println!("skipped: {VARIABLE} does not name a folder with `ephemeral.iso`");
+    }
+    cases.into_iter().map(move |(name, firmware, medium, stale)| {
+        let (ignored, images) = (images.is_none(), images.clone().unwrap_or_default());
+        let test = move || live::boot(&images, name, firmware, medium, stale);
+        Trial::test(format!("ephemeral {name}"), test).with_ignored_flag(ignored)
+    })
 }
 
 /// One image for all firmwares, built when the first of them is tested.

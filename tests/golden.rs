@@ -121,6 +121,7 @@ fn pack(folder: &Path) -> BTreeMap<String, String> {
         epoch: EPOCH,
         sandbox: &Namespaces::new(),
         scratch: &scratch,
+        live: None,
         clusters: None,
         digests: Digests::BOTH,
         reporter: &Reporter::quiet(),

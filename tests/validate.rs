@@ -124,7 +124,7 @@ fn what_is_shipped_is_valid_without_network_and_privileges() {
 #[test]
 fn upstreams_variable_files_are_looked_at_too() {
     let (outcome, _) = run(root(), &["config"]);
-    outcome.expect(0, &["2 images: 0 errors"]);
+    outcome.expect(0, &["3 images: 0 errors"]);
 }
 
 /// A published sample asks for an ISO in a file that says it is a qcow2.

@@ -40,8 +40,8 @@ pub struct Image {
     pub output_file_name: Option<String>,
 }
 
-/// An output format. `root` is upstream's root file system, of which we make the archive that `tar` is too. `iso` has
-/// an issue of its own; asking for it today is an error that says so.
+/// An output format. `root` is upstream's root file system, of which we make the archive that `tar` is too. `iso` is a
+/// live system that starts from a CD or a USB stick, with the cloud-init data of its site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(extend("x-aliases" = ["qcow2"]))]
@@ -155,7 +155,7 @@ pub struct Container {
 pub struct BuilderParams {
     /// Of type `iso`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub isobuilder: Option<Builder>,
+    pub isobuilder: Option<IsoBuilder>,
     /// Of type `qcow`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qcowbuilder: Option<Builder>,
@@ -241,6 +241,43 @@ pub struct Builder {
     /// qcow only: `zstd` (default) or `zlib` (readable by QEMU before 5.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<QcowCompression>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct IsoBuilder {
+    /// File of the cloud-init user data, in the folder of the volume or of the documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_file_name: Option<String>,
+    /// File of the network data (OpenStack's `network_data.json`, as JSON or YAML).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_config_file_name: Option<String>,
+    /// File name of the output metadata beside the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_metadata_file_name: Option<String>,
+    /// `build-iso`: a synonym of `spec.image.type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Of the squashfs: `zstd` (default), `lz4` (upstream's), `xz` or `gzip`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<SquashfsCompression>,
+    /// Level of `zstd` (1 to 22, default 15) or `gzip` (1 to 9, default 9).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression_level: Option<u32>,
+    /// Threads that compress, all cores without it. Changes no byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
+}
+
+/// In the words of `mksquashfs -comp`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SquashfsCompression {
+    #[default]
+    Zstd,
+    Lz4,
+    Xz,
+    Gzip,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

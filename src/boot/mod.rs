@@ -1,12 +1,13 @@
 //! How an image starts: the disk's layout, fstab, GRUB, the kernel command line, the Secure Boot chain.
 //!
-//! Owns: [`layout`] (`storage` as numbers), [`configure`] (the pure edit of the Tree that makes it boot) and GRUB's
+//! Owns: [`layout`] (`storage` as numbers), [`configure`] (the pure edit of the Tree that makes it boot), [`live`] and GRUB's
 //! images outside of file systems. May use: the sandbox (grub-mkimage), the Tree, the typed parameters.
 
 pub mod command_line;
 pub mod fstab;
 pub mod grub;
 pub mod layout;
+pub mod live;
 
 pub use layout::{Identity, Layout};
 

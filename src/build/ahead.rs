@@ -79,6 +79,7 @@ fn prepare(
         epoch: plan.epoch,
         sandbox: options.sandbox,
         scratch,
+        live: None,
         clusters: Some(clusters),
         digests: options.digests,
         reporter: &Reporter::quiet(),

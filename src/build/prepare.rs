@@ -10,11 +10,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::clock;
-use super::pack::Format;
-use super::run::Options;
+use super::pack::{Format, Live};
+use super::run::{Options, output_folder};
 use super::toolstree::{self, Program, Source};
+use crate::api::image_configuration::ImageType;
 use crate::boot::{Identity, Layout};
 use crate::error::{Context, Error, Kind, Result};
+use crate::format::squashfs;
 use crate::package::fetch::deb_path;
 use crate::package::lock::seen::Seen;
 use crate::package::lock::{Lock, LockedFile, LockedPackage, answers, newest_build_time};
@@ -53,6 +55,8 @@ pub struct Prepared<'a> {
     pub keyrings: BTreeMap<String, Vec<u8>>,
     /// What checks the finished image, when that is asked for.
     pub tools: Option<(Source, Lock)>,
+    /// Of an ISO: what it has beside the Tree.
+    pub live: Option<Live>,
 }
 
 /// What is known of an image once its packages are there, or their times are known.
@@ -159,6 +163,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store, see
         fetched: false.into(),
         keyrings,
         tools: None,
+        live: live(intent, identity, options)?,
     };
     if answers::recall_time(&one.lock, environment).is_some() {
         one.settle(environment)?;
@@ -171,6 +176,26 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store, see
         one.tools = Some(tools(intent, &one.lock, is_new, environment)?);
     }
     Ok(one)
+}
+
+/// What an ISO has beside its Tree; whatever is wrong with it is known before anything is built.
+fn live(intent: &Intent, identity: Identity, options: &Options<'_>) -> Result<Option<Live>> {
+    let Some(output) = intent.outputs.iter().find(|output| output.kind == ImageType::Iso) else { return Ok(None) };
+    let source = intent.seed.as_ref().ok_or_else(|| Error::build("the ISO has no place for its seed"))?;
+    let seed = source.load()?;
+    for secret in &seed.secrets {
+        options.environment.reporter.warning(format!("everybody who gets the ISO can read a secret: {secret}"));
+    }
+    let name = match output.compression {
+        plan::Compression::Lz4 => "lz4",
+        plan::Compression::Xz => "xz",
+        plan::Compression::Gzip => "gzip",
+        _ => "zstd",
+    };
+    let compression = squashfs::Compression::named(name, output.level)?;
+    let threads = output.threads.map(|threads| threads as usize).filter(|threads| *threads > 0);
+    let earlier = output_folder(intent, options).join(&output.file_name);
+    Ok(Some(Live { identity, seed, compression, threads, earlier: Some(earlier) }))
 }
 
 /// The programs that check the image. Its lock names them, so no index is needed.

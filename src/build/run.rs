@@ -117,7 +117,10 @@ pub(super) fn build(
 
     let step = reporter.step(format!("osconfig {}", intent.image));
     osconfig::apply(&mut tree, &intent.params, &facts)?;
-    boot::configure(&mut tree, &intent.params, &one.layout, epoch)?;
+    match one.live {
+        Some(_) => boot::live::configure(&mut tree, epoch)?,
+        None => boot::configure(&mut tree, &intent.params, &one.layout, epoch)?,
+    }
     drop(step);
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
@@ -233,6 +236,7 @@ fn publish(
         epoch: settled.plan.epoch,
         sandbox: options.sandbox,
         scratch,
+        live: one.live.as_ref(),
         clusters: Some(clusters),
         digests: options.digests,
         reporter,

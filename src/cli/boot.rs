@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::{Globals, host, output};
 use crate::error::{Context, Error, Kind, Result};
-use crate::inspect::boot::machine::{ImageFile, Prepared};
+use crate::inspect::boot::machine::{ImageFile, Medium, Prepared};
 use crate::inspect::boot::{Accel, Firmware, Options, Seed, checks, seed};
 use crate::report::words;
 
@@ -26,6 +26,7 @@ const KEY_FILE_LIMIT: u64 = 1 << 20;
 #[command(after_long_help = "\
 Examples:
   imagebuilder boot out/control-plane.qcow2
+  imagebuilder boot out/ephemeral.iso --firmware uefi --medium usb
   imagebuilder boot out/data-plane.qcow2 --firmware uefi --ssh-key ~/.ssh/id_ed25519.pub
   imagebuilder boot out/control-plane.qcow2 --accel kvm --memory 4G --cpus 4
   imagebuilder boot out/control-plane.qcow2 --check --disk-size 24G --run 'sysctl kernel.pid_max'
@@ -34,11 +35,14 @@ Examples:
 the seed, /etc/imagebuilder/meta, root grown into the disk, no password on root, and every `--run` command. The exit
 code is 8 if one fails.")]
 pub struct Args {
-    /// The image: qcow2, raw, VMDK or VHD
+    /// The image: qcow2, raw, VMDK, VHD or ISO
     pub image: PathBuf,
     /// What the machine starts with
     #[arg(long, value_enum, default_value = "bios")]
     pub firmware: FirmwareWord,
+    /// How the machine sees the image [default: an ISO as a CD, anything else as a disk]
+    #[arg(long, value_enum)]
+    pub medium: Option<MediumWord>,
     /// How instructions run: emulated (slow, works everywhere), or by the kernel (needs /dev/kvm)
     #[arg(long, value_enum, default_value = "tcg")]
     pub accel: AccelWord,
@@ -87,6 +91,13 @@ pub enum FirmwareWord {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum MediumWord {
+    Disk,
+    Cd,
+    Usb,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum AccelWord {
     Tcg,
     Kvm,
@@ -107,10 +118,19 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
             .map_err(|_| Error::new(Kind::Usage, "more memory than QEMU can give"))?,
         cpus: args.cpus,
         disk_size: args.disk_size,
-        ssh_port: None,
-        reboots: false,
+        medium: match args.medium {
+            Some(MediumWord::Disk) => Medium::Disk,
+            Some(MediumWord::Cd) => Medium::Cd,
+            Some(MediumWord::Usb) => Medium::UsbStick,
+            None if is_iso(&args.image) => Medium::Cd,
+            None => Medium::Disk,
+        },
+        ..Options::default()
     };
     programs(args, &options)?;
+    if is_iso(&args.image) {
+        return boot_iso(args, &options);
+    }
     let seed = seed(args)?;
     if args.check {
         return check(args, globals, &seed, &options);
@@ -119,6 +139,31 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let prepared = Prepared::new(&args.image, &seed, &options)?;
     output::print(&greeting(args, &seed, &options)?)?;
     prepared.interact()
+}
+
+/// A live system brings its own seed: who may log in is what that says.
+fn boot_iso(args: &Args, options: &Options) -> Result<()> {
+    if args.check {
+        return Err(Error::new(
+            Kind::Usage,
+            "`--check` logs in, and who may log in to an ISO is what its own seed says",
+        )
+        .hint("leave `--check` out, and log in as a user of the seed's user data"));
+    }
+    let prepared = Prepared::seeded(&args.image, None, options)?;
+    output::print(&format!(
+        "booting {}; it is not changed, and its own seed says who may log in\nCtrl-A X ends the machine\n\n",
+        args.image.display()
+    ))?;
+    prepared.interact()
+}
+
+/// ECMA-119 8.4: the first volume descriptor is in block 16.
+fn is_iso(image: &Path) -> bool {
+    use std::os::unix::fs::FileExt;
+    let mut descriptor = [0; 6];
+    std::fs::File::open(image).and_then(|file| file.read_exact_at(&mut descriptor, 32768)).is_ok()
+        && &descriptor == b"\x01CD001"
 }
 
 /// What starts the machine has to be installed: said before anything is made, with the command that installs it.

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::documents::{Documents, LockArgs};
+use super::documents::{Documents, LockArgs, SeedArgs};
 use super::{Globals, epoch, failure, output};
 use crate::build::{self, Built};
 use crate::error::{Context, Error, Kind, Result};
@@ -44,6 +44,8 @@ pub struct Args {
 pub struct Choices {
     #[command(flatten)]
     pub lock: LockArgs,
+    #[command(flatten)]
+    pub seed: SeedArgs,
     /// Check the finished image with independent programs (see `verify`) before it is published
     #[arg(long)]
     pub verify: bool,
@@ -75,7 +77,9 @@ fn digests(wanted: &[Checksum]) -> Digests {
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
-    build(&args.documents.load()?, &args.choices, globals)
+    let mut intents = args.documents.load()?;
+    args.choices.seed.give(&mut intents)?;
+    build(&intents, &args.choices, globals)
 }
 
 /// Builds and prints the summary. No thread may run yet: the process enters its sandbox here.
@@ -201,7 +205,7 @@ fn summary(built: &[Built], steps: &str, total: &Total, program: &str) -> String
         }
         let archive = |file: &std::path::Path| {
             let of = one.records.iter().find(|record| file.ends_with(&record.file_name));
-            of.is_some_and(|record| record.virtual_size.is_none())
+            of.is_some_and(|record| record.virtual_size.is_none() && record.format != "iso")
         };
         if let Some(image) = one.files.first().filter(|file| !archive(file)) {
             let (program, image) = (words::shell(program), words::shell(&image.to_string_lossy()));

@@ -25,6 +25,7 @@ pub mod output;
 mod phase;
 mod rebuild;
 mod render;
+mod reseed;
 mod revision;
 mod serve;
 pub mod signals;
@@ -137,6 +138,7 @@ pub enum Verb {
     Diff(diff::Args),
     Affected(affected::Args),
     Rebuild(rebuild::Args),
+    Reseed(reseed::Args),
     Verify(verify::Args),
     Validate(validate::Args),
     Explain(explain::Args),
@@ -250,6 +252,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Diff(args) => diff::run(args),
         Verb::Affected(args) => affected::run(args),
         Verb::Rebuild(args) => rebuild::run(args, globals),
+        Verb::Reseed(args) => reseed::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
         Verb::Validate(args) => validate::run(args),
         Verb::Explain(args) => explain::run(args),

@@ -76,7 +76,11 @@ impl SiteArgs {
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     match &args.verb {
         Verb::List(args) => list(args),
-        Verb::Run(args) => build::build(&[phase::load(&args.site.open()?, &args.name)?], &args.choices, globals),
+        Verb::Run(args) => {
+            let mut intents = vec![phase::load(&args.site.open()?, &args.name)?];
+            args.choices.seed.give(&mut intents)?;
+            build::build(&intents, &args.choices, globals)
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod container;
 mod function;
+mod livecd;
 mod multistrap;
 mod osconfig;
 mod overlay;
@@ -29,12 +30,18 @@ use crate::error::{Context, Error, Kind, Result};
 /// The folder below a workdir that holds one folder per image.
 pub const BUNDLE: &str = "qcow-bundle";
 
+/// The folder of a workdir with the data of the ephemeral node's ISO.
+pub const ISO: &str = "iso";
+/// The image of the ISO, and the role that makes it a live system.
+const EPHEMERAL: &str = "ephemeral";
+
 /// Every variable: the file it is given in, its name, and what becomes of it.
 pub fn reference() -> Vec<(&'static str, &'static str, &'static str)> {
     let tables = [
         ("multistrap-vars.yaml", multistrap::TABLE),
         ("osconfig-vars.yaml", osconfig::TABLE),
         ("qcow-vars.yaml", qcow::TABLE),
+        ("livecdcontent-vars.yaml", livecd::TABLE),
     ];
     let rows = |(file, table): (&'static str, variables::Table)| {
         table.iter().map(move |variable| (file, variable.name, variable.becomes))
@@ -128,6 +135,25 @@ fn overlaid(workdir: &Path, image: &str, release: &Release, variables: &Variable
         variables.apply(table, &mut overlay)?;
     }
     Ok(overlay)
+}
+
+/// The documents of the ephemeral node's ISO: release and role `ephemeral`, the variables of every image and those of the
+/// ISO on top; user data and network data are the files of `<workdir>/iso`.
+pub fn iso_documents(workdir: &Path, distro: &str) -> Result<Vec<Node>> {
+    let release = release(distro)?;
+    refuse_scripts(workdir)?;
+    let rootfs = workdir.join("rootfs");
+    let mut variables = Variables::default();
+    variables.add(&rootfs.join("multistrap-vars.yaml"), multistrap::TABLE)?;
+    variables.add(&rootfs.join("osconfig-vars.yaml"), osconfig::TABLE)?;
+    variables.add(&rootfs.join("livecdcontent-vars.yaml"), livecd::TABLE)?;
+    let functions = function::functions_folder(workdir, release)?;
+    let rendered = function::render(&functions, release, EPHEMERAL)?;
+    let mut overlay = Overlay::new_iso(rendered, EPHEMERAL)?;
+    for table in [multistrap::TABLE, osconfig::TABLE, livecd::TABLE] {
+        variables.apply(table, &mut overlay)?;
+    }
+    overlay.finish()
 }
 
 fn bundle_folder(workdir: &Path, bundle: &str) -> Result<PathBuf> {

@@ -16,6 +16,8 @@ pub(super) struct Overlay {
     /// Name of the image, and of the file unless `img_name` says otherwise.
     output_file_name: Node,
     qcow_compress: Option<Node>,
+    /// Of an ISO: the settings of its builder.
+    iso: Option<Vec<(&'static str, Node)>>,
 }
 
 impl Overlay {
@@ -37,12 +39,28 @@ impl Overlay {
             others,
             output_file_name: Node::string(format!("{bundle}.qcow2"), built.clone()),
             qcow_compress: None,
+            iso: None,
         };
         let name = || Node::string(bundle, built.clone());
         put(&mut overlay.image, &["metadata", "name"], name(), None);
         put(&mut overlay.image, &["spec", "nodeProfile"], name(), None);
         put(&mut overlay.profile, &["metadata", "name"], name(), None);
         Ok(overlay)
+    }
+
+    /// The same for an ISO, whose user data and network data are files of upstream's names.
+    pub(super) fn new_iso(documents: Vec<Node>, image: &str) -> Result<Overlay> {
+        let mut overlay = Overlay::new(documents, image)?;
+        let built = Origin::built("iso");
+        let text = |text: &str| Node::string(text, built.clone());
+        overlay.output_file_name = text(&format!("{image}.iso"));
+        overlay.iso =
+            Some(vec![("userDataFileName", text("user_data")), ("networkConfigFileName", text("network_data.json"))]);
+        Ok(overlay)
+    }
+
+    pub(super) fn set_iso_builder(&mut self, key: &'static str, value: Node) {
+        self.iso.get_or_insert_default().push((key, value));
     }
 
     /// Replaces the value at a path below NodeProfile.spec. `by` is the variable that asks for it.
@@ -88,13 +106,18 @@ impl Overlay {
         let built = Origin::built("bundle");
         let mut executor = Node::mapping(built.clone());
         let name = self.image.at(&["metadata", "name"]).and_then(Node::text).unwrap_or_default();
-        let name = Node::string(format!("build-qcow-{name}"), built.clone());
+        let kind = if self.iso.is_some() { "iso" } else { "qcow" };
+        let name = if self.iso.is_some() { "build-iso".to_owned() } else { format!("build-qcow-{name}") };
+        let name = Node::string(name, built.clone());
         let text = |text: &str| Node::string(text, built.clone());
         put(&mut executor, &["apiVersion"], text(API_VERSION), None);
         put(&mut executor, &["kind"], text("ImageConfiguration"), None);
         put(&mut executor, &["metadata", "name"], name, None);
-        put(&mut executor, &["spec", "image", "type"], text("qcow"), None);
+        put(&mut executor, &["spec", "image", "type"], text(kind), None);
         put(&mut executor, &["spec", "image", "outputFileName"], self.output_file_name, None);
+        for (key, value) in self.iso.into_iter().flatten() {
+            put(&mut executor, &["spec", "params", "isobuilder", key], value, None);
+        }
         if let Some(compress) = self.qcow_compress {
             put(&mut executor, &["spec", "params", "qcowbuilder", "qcow_compress"], compress, None);
         }

@@ -127,6 +127,18 @@ impl Work<'_> {
                 Err(error) => self.add(Problem::of_error("render", &name, &error)),
             }
         }
+        if workdir.join(compat::ISO).is_dir() {
+            self.outcome.entries += 1;
+            let name = workdir.join(compat::ISO).display().to_string();
+            match compat::iso_documents(workdir, RELEASES[0].distro) {
+                Ok(documents) => self.documents(&name, &documents, None),
+                Err(error) => self.add(Problem::of_error("render", &name, &error)),
+            }
+            let seed = plan::load_iso(workdir, RELEASES[0].distro).ok().and_then(|intent| intent.seed);
+            if let Some(Err(error)) = seed.map(|seed| seed.load()) {
+                self.add(Problem::of_error("seed", &name, &error));
+            }
+        }
     }
 
     fn add(&mut self, problem: Problem) {

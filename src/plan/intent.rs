@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::{Serialize, Serializer};
 
 use super::meta;
+use super::seed::SeedSource;
 use crate::api::airship_image::AirshipImageSpec;
-use crate::api::image_configuration::{ImageType, QcowCompression, TarCompression, VhdSubformat};
+use crate::api::image_configuration::{ImageType, QcowCompression, SquashfsCompression, TarCompression, VhdSubformat};
 use crate::api::params::software::Layer;
 use crate::api::{API_VERSION, AirshipImage, ObjectMeta, Params};
 use crate::check::Finding;
@@ -32,6 +33,9 @@ pub struct Intent {
     pub params: Params,
     /// At least one.
     pub outputs: Vec<Output>,
+    /// Of an ISO: where the cloud-init data of its site come from.
+    #[serde(skip)]
+    pub seed: Option<SeedSource>,
     /// Name of the output metadata file beside the image, when the documents ask for one of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_metadata_file_name: Option<String>,
@@ -58,12 +62,18 @@ pub struct Output {
     /// With extension, without folder.
     pub file_name: String,
     pub compression: Compression,
+    /// Of a squashfs, when it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<u32>,
+    /// Of a squashfs: threads, when not all cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u32>,
     /// Of a VHD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subformat: Option<VhdSubformat>,
 }
 
-/// How the clusters of a qcow2, the grains of a VMDK or a whole archive are compressed.
+/// How the clusters of a qcow2, the grains of a VMDK, the squashfs of an ISO or a whole archive are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
@@ -71,6 +81,8 @@ pub enum Compression {
     Zstd,
     Zlib,
     Gzip,
+    Lz4,
+    Xz,
 }
 
 impl From<TarCompression> for Compression {
@@ -79,6 +91,17 @@ impl From<TarCompression> for Compression {
             TarCompression::None => Compression::None,
             TarCompression::Gzip => Compression::Gzip,
             TarCompression::Zstd => Compression::Zstd,
+        }
+    }
+}
+
+impl From<SquashfsCompression> for Compression {
+    fn from(compression: SquashfsCompression) -> Self {
+        match compression {
+            SquashfsCompression::Zstd => Compression::Zstd,
+            SquashfsCompression::Lz4 => Compression::Lz4,
+            SquashfsCompression::Xz => Compression::Xz,
+            SquashfsCompression::Gzip => Compression::Gzip,
         }
     }
 }
@@ -147,12 +170,15 @@ impl Intent {
         Some(self.document.at(&["spec", "params"])?.at(path)?.origin.at.to_string())
     }
 
-    /// Says beside which folder's documents the lock lies. Bundles that are built for several releases have one lock a
+    /// Says in which folder the documents lie: the lock is beside them, and so are files that they name. Bundles that are built for several releases have one lock a
     /// release, which `variant` tells apart.
     #[must_use]
     pub fn locked_in(mut self, folder: &Path, variant: Option<&str>) -> Self {
         let variant = variant.map(|name| format!(".{name}")).unwrap_or_default();
         self.lock_path = Some(folder.join(format!("{}{variant}.lock.yaml", self.image)));
+        if let Some(seed) = &mut self.seed {
+            seed.add_folder(folder);
+        }
         self
     }
 

@@ -1,12 +1,14 @@
 //! From a folder of documents to an Intent: render, pick the AirshipImage, decode, check, normalise.
 //!
-//! Owns: [`load_entry_point`], [`load_bundle`], [`from_documents`]. Both ways in, site documents and upstream's
+//! Owns: [`load_entry_point`], [`load_bundle`], [`load_iso`], [`from_documents`]. Both ways in, site documents and upstream's
 //! variable files, meet in the last one.
 
 use std::path::Path;
 
 use super::intent::{Intent, SITE_LABEL};
+use super::seed::SeedSource;
 use super::{normalise, outputs};
+use crate::api::image_configuration::ImageType;
 use crate::api::{AirshipImage, ImageConfiguration, NodeProfile};
 use crate::check::{self, documents::Subject};
 use crate::compat;
@@ -27,8 +29,18 @@ pub fn load_entry_point(folder: &Path) -> Result<Intent> {
 pub fn load_bundle(workdir: &Path, bundle: &str, distro: &str) -> Result<Intent> {
     let context = || format!("loading bundle `{bundle}` of {}", workdir.display());
     let documents = compat::documents(workdir, bundle, distro).with_context(context)?;
+    let folder = workdir.join(compat::BUNDLE).join(bundle);
     let intent = from_documents(&documents, None).with_context(context)?;
-    Ok(intent.locked_in(&workdir.join(compat::BUNDLE).join(bundle), Some(distro)))
+    Ok(intent.locked_in(&folder, Some(distro)))
+}
+
+/// The same for the ISO of the ephemeral node: `<workdir>/iso`.
+pub fn load_iso(workdir: &Path, distro: &str) -> Result<Intent> {
+    let folder = workdir.join(compat::ISO);
+    let context = || format!("loading {}", folder.display());
+    let documents = compat::iso_documents(workdir, distro).with_context(context)?;
+    let intent = from_documents(&documents, None).with_context(context)?;
+    Ok(intent.locked_in(&folder, Some(distro)))
 }
 
 /// The same for an image whose variables come as text (`compat::container`). `file_name` is that of the image file.
@@ -58,15 +70,25 @@ pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Int
     let warnings = check::enforce(check::documents::run(&subject))?;
     let mut params = image.spec.params.clone();
     normalise::normalise(&mut params);
-    let of_executor = executor.and_then(|(configuration, _)| configuration.spec.params.qcowbuilder.as_ref());
-    let builder = of_executor.or(image.spec.builder.as_ref());
+    let builders = executor.map(|(configuration, _)| &configuration.spec.params);
+    let of_qcow = builders.and_then(|builders| builders.qcowbuilder.as_ref());
+    let of_iso = builders.and_then(|builders| builders.isobuilder.as_ref());
+    let named = of_qcow.or(image.spec.builder.as_ref()).and_then(|builder| builder.output_metadata_file_name.clone());
+    let is_iso = outputs.iter().any(|output| output.kind == ImageType::Iso);
+    let metadata_name =
+        of_iso.filter(|_| is_iso).and_then(|builder| builder.output_metadata_file_name.clone()).or(named);
+    let site = image.metadata.labels.get(SITE_LABEL).cloned().unwrap_or_else(|| "default".into());
+    let output_folder = outputs::output_folder(&image, document, executor)?;
+    let seed = is_iso
+        .then(|| SeedSource::new(documents, &site, of_iso, image.spec.builder.as_ref(), output_folder.as_deref()));
     Ok(Intent {
         image: image.metadata.name.clone(),
-        site: image.metadata.labels.get(SITE_LABEL).cloned().unwrap_or_else(|| "default".into()),
+        site,
+        seed,
         params,
         outputs,
-        output_metadata_file_name: builder.and_then(|builder| builder.output_metadata_file_name.clone()),
-        output_folder: outputs::output_folder(&image, document, executor)?,
+        output_metadata_file_name: metadata_name,
+        output_folder,
         lock_path: None,
         warnings,
         document: document.clone(),

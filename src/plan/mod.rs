@@ -2,8 +2,8 @@
 //! each with the digest of its inputs).
 //!
 //! Owns: the way from rendered documents to an Intent ([`load_entry_point`], [`load_bundle`], [`from_documents`]) and
-//! from Intent and Lock to a LockedPlan ([`LockedPlan::new`]). Pure: reads documents, never the network, the clock or
-//! the environment. [`drift`] compares a lock with the documents. [`meta`] is what an image says about itself. May use compat, check, api, kustomize, document, and the
+//! from Intent and Lock to a LockedPlan ([`LockedPlan::new`]). Pure: reads documents (and, when asked, the files of a seed), never the network, the clock or
+//! the environment. [`drift`] compares a lock with the documents. [`meta`] is what an image says about itself, [`seed`] what an ISO says about its site. May use compat, check, api, kustomize, document, and the
 //! types of `package::lock`.
 
 pub mod drift;
@@ -14,9 +14,11 @@ pub mod meta;
 mod normalise;
 mod outputs;
 pub mod rebuild;
+pub mod seed;
 #[cfg(test)]
 mod tests;
 
 pub use intent::{Compression, Intent, Output};
-pub use load::{from_documents, load_bundle, load_entry_point, load_texts};
+pub use load::{from_documents, load_bundle, load_entry_point, load_iso, load_texts};
 pub use locked::{LockedPlan, Step, StepName};
+pub use seed::SeedSource;

@@ -22,6 +22,7 @@ pub(super) fn outputs(image: &AirshipImage, document: &Node, executor: Executor)
     let archive = archive_compression(name, executor)?;
     let params = executor.map(|(configuration, _)| &configuration.spec.params);
     let subformat = params.and_then(|params| params.vhdbuilder.as_ref()).map(|builder| builder.subformat);
+    let iso = params.and_then(|params| params.isobuilder.as_ref());
     let output = |kind: &ImageType| Output {
         kind: *kind,
         file_name: file_name(name, &image.metadata.name, *kind, archive, types.len()),
@@ -30,8 +31,11 @@ pub(super) fn outputs(image: &AirshipImage, document: &Node, executor: Executor)
             // The only kind that a stream-optimised one has.
             ImageType::Vmdk => Compression::Zlib,
             ImageType::Tar => archive.into(),
-            ImageType::Raw | ImageType::Vhd | ImageType::Iso | ImageType::Root => Compression::None,
+            ImageType::Iso => iso.and_then(|builder| builder.compression).unwrap_or_default().into(),
+            ImageType::Raw | ImageType::Vhd | ImageType::Root => Compression::None,
         },
+        level: iso.filter(|_| *kind == ImageType::Iso).and_then(|builder| builder.compression_level),
+        threads: iso.filter(|_| *kind == ImageType::Iso).and_then(|builder| builder.threads),
         subformat: (*kind == ImageType::Vhd).then(|| subformat.unwrap_or_default()),
     };
     Ok(types.iter().map(output).collect())
@@ -70,9 +74,14 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
     if types.is_empty() {
         types.push(ImageType::Qcow);
     }
-    match types.contains(&ImageType::Iso) {
-        false => Ok(types),
-        true => Err(unavailable(ImageType::Iso, document, executor)),
+    let disk = |kind: &&ImageType| !matches!(kind, ImageType::Iso | ImageType::Tar | ImageType::Root);
+    match types.iter().find(disk) {
+        Some(other) if types.contains(&ImageType::Iso) => {
+            let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"])).unwrap_or(document);
+            let message = format!("`iso` is a live system, `{}` an installed one: no image is both", other.name());
+            Err(Diagnostic::on(place, message).hint("write an ImageConfiguration for each").into())
+        }
+        _ => Ok(types),
     }
 }
 
@@ -96,20 +105,15 @@ fn actions<'a>(image: &'a AirshipImage, document: &'a Node, executor: Executor<'
     }
     if let Some((configuration, document)) = executor {
         let params = &configuration.spec.params;
-        for (key, builder) in [("qcowbuilder", &params.qcowbuilder), ("isobuilder", &params.isobuilder)] {
-            if let Some(action) = builder.as_ref().and_then(|builder| builder.action.as_deref()) {
+        let qcow = params.qcowbuilder.as_ref().and_then(|builder| builder.action.as_deref());
+        let iso = params.isobuilder.as_ref().and_then(|builder| builder.action.as_deref());
+        for (key, action) in [("qcowbuilder", qcow), ("isobuilder", iso)] {
+            if let Some(action) = action {
                 found.push((action, at(document, &["spec", "params", key, "action"])));
             }
         }
     }
     found
-}
-
-fn unavailable(kind: ImageType, document: &Node, executor: Executor) -> Error {
-    let message = format!("images of type `{}` cannot be built yet", kind.name());
-    let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"]));
-    let place = place.or_else(|| document.at(&["spec", "action"])).unwrap_or(document);
-    Diagnostic::on(place, message).hint("types that can be built: `qcow`, `raw`, `vmdk`, `vhd`, `tar`, `root`").into()
 }
 
 fn file_name(wanted: Option<&str>, image: &str, kind: ImageType, archive: TarCompression, count: usize) -> String {

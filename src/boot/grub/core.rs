@@ -37,27 +37,116 @@ const FOLDER: &str = "mnt";
 /// A core image has less than one MiB.
 const CORE_BYTES: u64 = 64 << 20;
 
-/// Makes the core image of a platform. `root` is the target's root on the host, `tree` the same as data; `scratch` an
-/// empty folder of the host that the job may write to.
-pub fn make(
+/// On a CD or on a disk that holds the same bytes: the file system of the medium, from the drive that was booted.
+const CD_MODULES: &[&str] = &["biosdisk", "iso9660"];
+/// On the EFI system partition of such a medium, where the menu is looked for.
+const MEDIUM_MODULES: &[&str] = &[
+    "part_gpt",
+    "fat",
+    "iso9660",
+    "search",
+    "search_fs_file",
+    "normal",
+    "configfile",
+    "linux",
+    "test",
+    "echo",
+    "serial",
+    "terminal",
+];
+
+/// One core image: what it is made of and how it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreImage {
     platform: Platform,
-    boot: &Boot,
-    tree: &Tree,
-    sandbox: &dyn Sandbox,
-    root: &Path,
-    scratch: &Path,
-) -> Result<Vec<u8>> {
-    let name = platform.name();
+    /// Of its files while it is made, and of what it is for.
+    name: &'static str,
+    format: &'static str,
+    prefix: String,
+    /// Built in.
+    config: String,
+    modules: &'static [&'static str],
+}
+
+impl CoreImage {
+    /// Of an installed system: finds `/boot` by UUID.
+    pub fn disk(platform: Platform, boot: &Boot) -> CoreImage {
+        let (prefix, config) = (format!("{}/grub", boot.path), boot.prefix_config());
+        let modules = match platform {
+            Platform::Bios => BIOS_MODULES,
+            Platform::Efi => EFI_MODULES,
+        };
+        let name = platform.name();
+        CoreImage { platform, name, format: name, prefix, config, modules }
+    }
+
+    /// Of a medium that BIOSes start as a CD or as a disk. It belongs to no medium in particular: GRUB knows the drive
+    /// that it came from.
+    pub fn cd() -> CoreImage {
+        CoreImage {
+            platform: Platform::Bios,
+            name: "cd",
+            format: "i386-pc-eltorito",
+            prefix: "/boot/grub".to_owned(),
+            config: String::new(),
+            modules: CD_MODULES,
+        }
+    }
+
+    /// Of such a medium's EFI system partition, for distributions without a signed one. Reads the `grub.cfg` beside it.
+    pub fn efi_medium() -> CoreImage {
+        CoreImage {
+            platform: Platform::Efi,
+            name: "medium",
+            format: "x86_64-efi",
+            prefix: "/EFI/BOOT".to_owned(),
+            config: String::new(),
+            modules: MEDIUM_MODULES,
+        }
+    }
+
+    fn command(&self) -> Vec<String> {
+        let CoreImage { name, format, prefix, .. } = self;
+        let fixed = [
+            "grub-mkimage".to_owned(),
+            format!("--directory=/usr/lib/grub/{}", self.platform.name()),
+            format!("--format={format}"),
+            format!("--prefix={prefix}"),
+        ];
+        // A configuration of nothing would still replace the search for `grub.cfg`.
+        let config = (!self.config.is_empty()).then(|| format!("--config=/{FOLDER}/{name}.cfg"));
+        let output = format!("--output=/{FOLDER}/{name}.img");
+        let modules = self.modules.iter().map(|module| (*module).to_owned());
+        fixed.into_iter().chain(config).chain([output]).chain(modules).collect()
+    }
+
+    /// What decides a core image beside the Tree it is made in.
+    pub fn identity(&self) -> Digest {
+        let parts = [vec!["core image 1".to_owned(), self.config.clone()], self.command()].concat();
+        // JSON keeps the parts apart whatever is in them.
+        Digest::of(serde_json::Value::from(parts).to_string().as_bytes())
+    }
+}
+
+/// Makes a core image. `root` is the target's root on the host, `tree` the same as data; `scratch` an
+/// empty folder of the host that the job may write to.
+pub fn make(image: &CoreImage, tree: &Tree, sandbox: &dyn Sandbox, root: &Path, scratch: &Path) -> Result<Vec<u8>> {
+    let name = image.name;
     if !tree.contains(&TreePath::literal("usr/bin/grub-mkimage")) {
         return Err(Error::new(Kind::Documents, "making GRUB's core image needs `grub-mkimage` in the image")
             .hint("add `grub-common` to `software.packages`"));
+    }
+    if !image.platform.installed(tree) {
+        let package = image.platform.package();
+        return Err(Error::new(Kind::Documents, format!("`{package}` is not installed: GRUB's modules are missing"))
+            .hint(format!("add `{package}` to `software.packages`")));
     }
     let context = || format!("making GRUB's core image for {name}");
     let configuration = scratch.join(format!("{name}.cfg"));
     // New, or an error: what an earlier job left in the folder is not followed to elsewhere.
     let made = File::options().write(true).create_new(true).open(&configuration);
-    made.and_then(|mut file| file.write_all(boot.prefix_config().as_bytes())).with_context(context)?;
-    let mut job = Job::new(command(platform, boot));
+    made.and_then(|mut file| file.write_all(image.config.as_bytes())).with_context(context)?;
+    let mut job = Job::new(image.command());
     job.binds.push(Bind { source: scratch.to_owned(), target: TreePath::literal(FOLDER), read_only: false });
     let finished = sandbox.run(root, &job, &mut |_| {}).with_context(context)?;
     if !finished.success {
@@ -65,30 +154,6 @@ pub fn make(
         return Err(Error::new(finished.kind(), message).add_context(context()));
     }
     read_result(&scratch.join(format!("{name}.img"))).with_context(context)
-}
-
-fn command(platform: Platform, boot: &Boot) -> Vec<String> {
-    let name = platform.name();
-    let modules = match platform {
-        Platform::Bios => BIOS_MODULES,
-        Platform::Efi => EFI_MODULES,
-    };
-    let fixed = [
-        "grub-mkimage".to_owned(),
-        format!("--directory=/usr/lib/grub/{name}"),
-        format!("--format={name}"),
-        format!("--prefix={}/grub", boot.path),
-        format!("--config=/{FOLDER}/{name}.cfg"),
-        format!("--output=/{FOLDER}/{name}.img"),
-    ];
-    fixed.into_iter().chain(modules.iter().map(|module| (*module).to_owned())).collect()
-}
-
-/// What decides a core image beside the Tree it is made in.
-pub fn identity(platform: Platform, boot: &Boot) -> Digest {
-    let parts = [vec!["core image 1".to_owned(), boot.prefix_config()], command(platform, boot)].concat();
-    // JSON keeps the parts apart whatever is in them.
-    Digest::of(serde_json::Value::from(parts).to_string().as_bytes())
 }
 
 /// A plain file that a job has made. The job is foreign: it may as well have made a link to a file of the host.
@@ -106,7 +171,16 @@ fn read_result(path: &Path) -> Result<Vec<u8>> {
 
 /// The target's `boot.img`.
 pub fn boot_image(tree: &Tree) -> Result<Vec<u8>> {
-    let path = TreePath::literal("usr/lib/grub/i386-pc/boot.img");
+    of_package(tree, "usr/lib/grub/i386-pc/boot.img")
+}
+
+/// The target's `boot_hybrid.img`: the first sector of a medium that is a CD and a disk.
+pub fn hybrid_boot_image(tree: &Tree) -> Result<Vec<u8>> {
+    of_package(tree, "usr/lib/grub/i386-pc/boot_hybrid.img")
+}
+
+fn of_package(tree: &Tree, path: &'static str) -> Result<Vec<u8>> {
+    let path = TreePath::literal(path);
     tree.read_file(&path)?.ok_or_else(|| {
         Error::new(Kind::Documents, format!("{path} is missing")).hint("add `grub-pc-bin` to `software.packages`")
     })

@@ -5,7 +5,7 @@
 //! built into it, `/EFI/<distribution>`. `fbx64.efi` stays out of `/EFI/BOOT`: shim would run it there, write boot
 //! entries into the node's firmware and restart.
 
-use super::{Boot, copy_file};
+use super::{Boot, copy_between, copy_file};
 use crate::api::params::Params;
 use crate::boot::layout::Layout;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -39,6 +39,15 @@ impl SignedChain {
             fallback: first(tree, &["usr/lib/shim/fbx64.efi.signed", "usr/lib/shim/fbx64.efi"])?,
             boot_csv: first(tree, &["usr/lib/shim/BOOTX64.CSV"])?,
         }))
+    }
+
+    /// Puts the chain on an EFI system partition of its own.
+    pub fn copy_to(&self, tree: &Tree, vendor: &str, esp: &mut Tree, origin: &Origin) -> Result<()> {
+        for (target, source) in self.files(vendor) {
+            let target = TreePath::new(&target).ok_or_else(|| Error::build(format!("{target} is not a path")))?;
+            copy_between(tree, source, esp, &target, origin)?;
+        }
+        Ok(())
     }
 
     /// What lies on the ESP: target (below its root) and source.

@@ -27,6 +27,28 @@ pub struct Menu<'a> {
     pub serial_command: &'a BTreeMap<String, Scalar>,
 }
 
+/// GRUB's `serial` command; `None` when there is no serial console.
+pub fn serial(arguments: &BTreeMap<String, Scalar>) -> Result<Option<String>> {
+    if arguments.is_empty() {
+        return Ok(None);
+    }
+    let mut out = String::from("serial");
+    for (key, value) in arguments {
+        let word =
+            |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        if !word(key) || !word(value.as_str()) {
+            return Err(Error::new(
+                Kind::Documents,
+                format!(
+                    "`kernel.grub.GRUB_SERIAL_COMMAND` has `{key}: {value}`, expected words such as `speed: 115200`"
+                ),
+            ));
+        }
+        let _ = write!(out, " --{key}={value}");
+    }
+    Ok(Some(out))
+}
+
 /// A kernel in `/boot`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
@@ -90,26 +112,8 @@ impl Menu<'_> {
         Ok(out)
     }
 
-    /// GRUB's `serial` command; `None` when there is no serial console.
     fn serial(&self) -> Result<Option<String>> {
-        if self.serial_command.is_empty() {
-            return Ok(None);
-        }
-        let mut out = String::from("serial");
-        for (key, value) in self.serial_command {
-            let word =
-                |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-            if !word(key) || !word(value.as_str()) {
-                return Err(Error::new(
-                    Kind::Documents,
-                    format!(
-                        "`kernel.grub.GRUB_SERIAL_COMMAND` has `{key}: {value}`, expected words such as `speed: 115200`"
-                    ),
-                ));
-            }
-            let _ = write!(out, " --{key}={value}");
-        }
-        Ok(Some(out))
+        serial(self.serial_command)
     }
 
     fn theme(&self) -> &'static str {

@@ -11,7 +11,8 @@ pub mod menu;
 
 use std::cmp::Ordering;
 
-use self::menu::{Kernel, Menu};
+pub use self::menu::Kernel;
+use self::menu::Menu;
 use super::layout::Layout;
 use crate::api::params::Params;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -204,37 +205,53 @@ fn take_number<'a>(text: &mut &'a [u8]) -> &'a [u8] {
 /// What grub-install copies: modules, their lists, the BIOS helpers, a font.
 fn copy_modules(tree: &mut Tree, origin: &Origin) -> Result<()> {
     for platform in Platform::ALL {
-        if !platform.installed(tree) {
-            continue;
+        for (path, entry) in platform_files(tree, platform, origin)? {
+            tree.put(&path, entry)?;
         }
-        let source = platform.modules();
-        let wanted = |name: &[u8]| {
-            [&b".mod"[..], b".lst", b".o"].iter().any(|suffix| name.ends_with(suffix)) || name == b"modinfo.sh"
-        };
-        let names: Vec<Vec<u8>> =
-            tree.children(&source).map(|(path, _)| path.file_name().to_vec()).filter(|name| wanted(name)).collect();
-        let target = TreePath::literal("boot/grub").join(platform.name().as_bytes());
-        for name in names {
-            copy_file(tree, &source.join(&name), &target.join(&name), origin)?;
-        }
-    }
-    let font = TreePath::literal("usr/share/grub/unicode.pf2");
-    if tree.contains(&font) {
-        copy_file(tree, &font, &TreePath::literal("boot/grub/fonts/unicode.pf2"), origin)?;
     }
     Ok(())
 }
 
+/// The same of one platform, with their places; nothing if it is not installed.
+pub(super) fn platform_files(tree: &Tree, platform: Platform, origin: &Origin) -> Result<Vec<(TreePath, Entry)>> {
+    if !platform.installed(tree) {
+        return Ok(Vec::new());
+    }
+    let source = platform.modules();
+    let wanted = |name: &[u8]| {
+        [&b".mod"[..], b".lst", b".o"].iter().any(|suffix| name.ends_with(suffix)) || name == b"modinfo.sh"
+    };
+    let names = tree.children(&source).map(|(path, _)| path.file_name()).filter(|name| wanted(name));
+    let target = TreePath::literal("boot/grub").join(platform.name().as_bytes());
+    let copy = |name: &[u8]| Ok((target.join(name), copied(tree, &source.join(name), origin)?));
+    let mut files = names.map(copy).collect::<Result<Vec<_>>>()?;
+    let font = TreePath::literal("usr/share/grub/unicode.pf2");
+    if tree.contains(&font) {
+        files.push((TreePath::literal("boot/grub/fonts/unicode.pf2"), copied(tree, &font, origin)?));
+    }
+    Ok(files)
+}
+
 /// Copies one file (links followed) as root-owned 0644, with the times of the source.
 fn copy_file(tree: &mut Tree, from: &TreePath, to: &TreePath, origin: &Origin) -> Result<()> {
+    let entry = copied(tree, from, origin)?;
+    tree.put(to, entry)?;
+    Ok(())
+}
+
+/// The same from one Tree into another.
+fn copy_between(from: &Tree, path: &TreePath, to: &mut Tree, target: &TreePath, origin: &Origin) -> Result<()> {
+    to.put(target, copied(from, path, origin)?)?;
+    Ok(())
+}
+
+fn copied(tree: &Tree, from: &TreePath, origin: &Origin) -> Result<Entry> {
     let at = tree.resolve(from)?;
     let Some((_, Entry { meta, kind: kind @ Kind::File(_), .. })) = tree.inode(&at) else {
         return Err(Error::build(format!("{from} is not a file")));
     };
     let meta = Meta { mtime: meta.mtime, ..Meta::root(0o644) };
-    let entry = Entry { meta, kind: kind.clone(), origin: origin.clone() };
-    tree.put(to, entry)?;
-    Ok(())
+    Ok(Entry { meta, kind: kind.clone(), origin: origin.clone() })
 }
 
 /// `debian` as `Debian`: the name GRUB shows.

@@ -5,18 +5,24 @@
 //! Tree has them straight into the image files.
 
 pub mod file_system;
+pub mod iso;
 pub mod output;
 pub mod sizing;
 pub mod split;
 pub mod tools;
+mod workshop;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 
+pub use iso::Live;
 pub use output::{Format, Output, Source};
 
 use self::split::Part;
+use self::workshop::Workshop;
 use crate::api::params::Params;
 use crate::boot::Layout;
+use crate::boot::grub::core::CoreImage;
 use crate::boot::grub::{self, Boot, Platform, bios, efi};
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
@@ -25,7 +31,7 @@ use crate::format::gpt;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
 use crate::tree::clusters::Clusters;
-use crate::tree::{Content, Digest, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath, host};
+use crate::tree::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
 /// What a disk is made from, and with.
 pub struct Request<'a> {
@@ -41,6 +47,8 @@ pub struct Request<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// An empty folder for the programs that make boot images, best in memory (`sandbox::WorkArea`).
     pub scratch: &'a Path,
+    /// Of an ISO image: the Tree is one that `boot::live` has configured.
+    pub live: Option<&'a Live>,
     /// Clusters and boot images of earlier disks. Changes no byte.
     pub clusters: Option<&'a Clusters>,
     /// Wanted of each file.
@@ -71,8 +79,19 @@ pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Packed> {
     let disk = disk.as_ref().map(|disk| (disk, identity));
     let source =
         Source { tree: request.tree, disk, epoch: request.epoch, clusters: request.clusters, digests: request.digests };
-    let sums = outputs.iter().map(|output| output.write(&source, request.reporter)).collect::<Result<_>>()?;
+    let write = |output: &Output| match output.format {
+        Format::Iso => write_iso(request, output).map(Some),
+        _ => output.write(&source, request.reporter),
+    };
+    let sums = outputs.iter().map(write).collect::<Result<_>>()?;
     Ok(Packed { disk_size: size, sums })
+}
+
+fn write_iso(request: &Request<'_>, output: &Output) -> Result<Sums> {
+    let context = || format!("writing {}", output.path.display());
+    let live = request.live.ok_or_else(|| Error::build("there is no live system to write"))?;
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&output.path);
+    iso::write(request, live, &file.with_context(context)?).with_context(context)
 }
 
 /// The whole disk as data.
@@ -80,15 +99,16 @@ pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
     let Request { tree, epoch, places, reporter, .. } = *request;
     let mut parts = split::split(tree, request.layout)?;
     let mut layout = sizing::settle(request.layout, &parts, epoch, reporter)?;
-    let mut workshop = Workshop::new(request);
+    let mut workshop = Workshop::new(tree, request.sandbox, request.scratch, request.clusters);
     let boot = Boot::of(&layout)?;
     if layout.esp().is_some() && efi::SignedChain::find(tree)?.is_none() {
-        let core = match workshop.known(Platform::Efi, &boot) {
+        let image = CoreImage::disk(Platform::Efi, &boot);
+        let core = match workshop.known(&image) {
             Some(core) => core,
             None => {
                 // What can fail without it fails first.
                 file_system::make_all(&split::on(&layout, parts.clone()), epoch, places, &Reporter::quiet())?;
-                workshop.core_image(Platform::Efi, &boot)?
+                workshop.core_image(&image)?
             }
         };
         place_unsigned(&mut parts, &layout, request.params, core, epoch)?;
@@ -99,7 +119,7 @@ pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
     let mut disk = DiskImage::empty(layout.disk_size);
     let boot_code = match layout.bios_boot() {
         Some(partition) => {
-            let core = workshop.core_image(Platform::Bios, &boot)?;
+            let core = workshop.core_image(&CoreImage::disk(Platform::Bios, &boot))?;
             let embedded = bios::embed(&grub::core::boot_image(tree)?, &core, partition.start, partition.size)?;
             disk.write(partition.start, embedded.core)?;
             embedded.boot_code.to_vec()
@@ -140,52 +160,4 @@ fn place_unsigned(parts: &mut [Part<'_>], layout: &Layout, params: &Params, core
         parts[esp].tree.put(&path, entry)?;
     }
     Ok(())
-}
-
-/// The folders in which the target's own grub-mkimage works.
-struct Workshop<'a> {
-    request: &'a Request<'a>,
-    /// Not before they are needed: a disk with a signed boot chain and without BIOS boot has no use for them.
-    tools: Option<Tree>,
-    /// Root of the jobs.
-    folder: PathBuf,
-    /// Where their results go.
-    output: PathBuf,
-    opened: bool,
-}
-
-impl<'a> Workshop<'a> {
-    fn new(request: &'a Request<'a>) -> Self {
-        let (folder, output) = (request.scratch.join("tools"), request.scratch.join("output"));
-        Workshop { request, tools: None, folder, output, opened: false }
-    }
-
-    /// Made in the same tools before.
-    fn known(&mut self, platform: Platform, boot: &Boot) -> Option<Vec<u8>> {
-        let key = self.key(platform, boot);
-        self.request.clusters?.piece(&key)
-    }
-
-    fn key(&mut self, platform: Platform, boot: &Boot) -> Digest {
-        let tools = self.tools.get_or_insert_with(|| tools::tools(self.request.tree));
-        Digest::of(format!("{} {}", grub::core::identity(platform, boot), tools.digest()).as_bytes())
-    }
-
-    fn core_image(&mut self, platform: Platform, boot: &Boot) -> Result<Vec<u8>> {
-        if let Some(core) = self.known(platform, boot) {
-            return Ok(core);
-        }
-        let key = self.key(platform, boot);
-        let Request { tree, sandbox, clusters, .. } = *self.request;
-        if !self.opened {
-            let tools = self.tools.get_or_insert_with(|| tools::tools(tree));
-            let folder = host::Folder::create(&self.folder);
-            folder.and_then(|mut folder| folder.show(tools)).context("unpacking the programs that make boot images")?;
-            std::fs::create_dir(&self.output).with_context(|| format!("making {}", self.output.display()))?;
-            self.opened = true;
-        }
-        let core = grub::core::make(platform, boot, tree, sandbox, &self.folder, &self.output)?;
-        clusters.map_or(Ok(()), |clusters| clusters.keep_piece(key, &core))?;
-        Ok(core)
-    }
 }

@@ -24,6 +24,8 @@ pub enum Format {
     Vmdk,
     Vhd(vhd::Subformat),
     Tar(tar::Compression),
+    /// With everything that is not in the Tree: see [`super::Live`].
+    Iso,
 }
 
 impl Format {
@@ -35,12 +37,13 @@ impl Format {
             Format::Vmdk => "vmdk",
             Format::Vhd(_) => "vhd",
             Format::Tar(_) => "tar",
+            Format::Iso => "iso",
         }
     }
 
     /// Whether it holds a disk (and not files alone).
     pub fn is_disk(self) -> bool {
-        !matches!(self, Format::Tar(_))
+        !matches!(self, Format::Tar(_) | Format::Iso)
     }
 
     /// What an Intent asks for.
@@ -58,7 +61,7 @@ impl Format {
             (ImageType::Tar | ImageType::Root, Compression::Gzip) => Ok(Format::Tar(tar::Compression::Gzip)),
             (ImageType::Tar | ImageType::Root, Compression::Zstd) => Ok(Format::Tar(tar::Compression::Zstd)),
             (ImageType::Tar | ImageType::Root, _) => Ok(Format::Tar(tar::Compression::None)),
-            (ImageType::Iso, _) => Err(Error::documents("images of type `iso` cannot be built yet")),
+            (ImageType::Iso, _) => Ok(Format::Iso),
         }
     }
 
@@ -70,7 +73,7 @@ impl Format {
             Format::Qcow2(_) => disk()?.touched_size(qcow2::CLUSTER),
             Format::Vmdk => disk()?.touched_size(vmdk::GRAIN),
             Format::Vhd(vhd::Subformat::Dynamic) => disk()?.touched_size(vhd::BLOCK),
-            Format::Tar(_) => file_bytes(source.tree),
+            Format::Tar(_) | Format::Iso => file_bytes(source.tree),
         })
     }
 
@@ -79,7 +82,7 @@ impl Format {
         match self {
             Format::Vmdk => vmdk::check_size(disk_size),
             Format::Vhd(_) => vhd::check_size(disk_size),
-            Format::Raw | Format::Qcow2(_) | Format::Tar(_) => Ok(()),
+            Format::Raw | Format::Qcow2(_) | Format::Tar(_) | Format::Iso => Ok(()),
         }
     }
 }
@@ -135,6 +138,7 @@ impl Output {
                 let (disk, uuid) = disk()?;
                 vhd::write(disk, &file, &vhd::Options { subformat, uuid, seconds: source.epoch }, &progress)
             }
+            Format::Iso => Err(Error::build("an ISO image is not written from a disk")),
             Format::Tar(compression) => {
                 let (spare, options) = (Spare::default(), tar::Options { compression, threads: None });
                 let hashed = sums::while_writing(State::start(source.digests), &[], &spare, |pieces| {

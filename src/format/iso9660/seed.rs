@@ -28,7 +28,7 @@ const FILES_BLOCK: u64 = 2;
 const MAGIC: &[u8; 16] = b"IMAGEBUILDERSEED";
 const VERSION: u32 = 1;
 /// Of the label: what its own digest covers.
-const SUMMED: usize = 136;
+const SUMMED: usize = 168;
 /// A seed holds passwords and keys.
 const FILE_MODE: u32 = 0o100_400;
 /// Serial numbers behind those of all other files.
@@ -50,6 +50,8 @@ pub struct Label {
     pub time: i64,
     /// The digests of the image up to the area.
     pub state: State,
+    /// Of what is behind the area.
+    pub tail: Digest,
 }
 
 /// The seed's place in an image.
@@ -159,6 +161,7 @@ impl Label {
         out.extend(self.base.as_bytes());
         out.extend(self.time.to_le_bytes());
         out.extend(state);
+        out.extend(self.tail.as_bytes());
         let sum = Sha256::digest(&out);
         out.extend(sum);
         out.resize(BLOCK as usize, 0);
@@ -179,13 +182,14 @@ impl Label {
             return Err(Error::documents("the image has a place for a seed that this version cannot write")
                 .hint("use the version of `imagebuilder` that has built the image"));
         }
-        let state = State::decode(&summed[80..SUMMED]);
+        let state = State::decode(&summed[80..136]);
         let state = state.ok_or_else(|| Error::build("the label of the seed's place is malformed"))?;
         Ok(Some(Label {
             identity: Uuid::from_bytes(std::array::from_fn(|byte| summed[24 + byte])),
             base: Digest::from_bytes(std::array::from_fn(|byte| summed[40 + byte])),
             time: i64::from_le_bytes(std::array::from_fn(|byte| summed[72 + byte])),
             state,
+            tail: Digest::from_bytes(std::array::from_fn(|byte| summed[136 + byte])),
         }))
     }
 }

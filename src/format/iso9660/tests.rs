@@ -85,7 +85,7 @@ fn write(tree: &Tree, options: Options, payload: &[u8], files: &Files) -> tempfi
     let mut bytes = vec![0; frame.seed_offset as usize];
     file.as_file().read_exact_at(&mut bytes, 0).unwrap();
     let state = crate::format::disk::sums::State::of(&bytes).unwrap();
-    let area = plan.seed_area(&frame, Uuid::from_u128(3), Digest::of(b"base"), state);
+    let area = plan.seed_area(&frame, Uuid::from_u128(3), Digest::of(b"base"), state).unwrap();
     file.as_file().write_all_at(&area.encode(files).unwrap(), frame.seed_offset).unwrap();
     file
 }
@@ -207,7 +207,9 @@ fn a_payload_of_more_than_four_gib_has_several_extents() {
     file.as_file().set_len(frame.disk.size()).unwrap();
     sparse::copy(&frame.disk, file.as_file(), &|_| ()).unwrap();
     file.as_file().write_all_at(b"end", plan.payload_offset() + size - 3).unwrap();
-    let area = plan.seed_area(&frame, Uuid::nil(), Digest::of(b""), crate::format::disk::sums::State::of(b"").unwrap());
+    let area = plan
+        .seed_area(&frame, Uuid::nil(), Digest::of(b""), crate::format::disk::sums::State::of(b"").unwrap())
+        .unwrap();
     file.as_file().write_all_at(&area.encode(&seed("a")).unwrap(), frame.seed_offset).unwrap();
     let error = plan.frame(70 << 30).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Space);
@@ -234,7 +236,7 @@ fn what_cannot_be_is_refused() {
     let large = seed(&"x".repeat(CAPACITY as usize));
     let plan = Plan::new(&tree(), options()).unwrap();
     let state = crate::format::disk::sums::State::of(b"").unwrap();
-    let area = plan.seed_area(&plan.frame(1).unwrap(), Uuid::nil(), Digest::of(b""), state);
+    let area = plan.seed_area(&plan.frame(1).unwrap(), Uuid::nil(), Digest::of(b""), state).unwrap();
     assert_eq!(area.encode(&large).unwrap_err().kind(), ErrorKind::Space);
     assert!(area.encode(&[("../x".to_owned(), Vec::new())].into()).is_err());
 }

@@ -79,15 +79,18 @@ impl Plan {
     }
 
     /// The seed's place in the image, for a frame of this plan. `state`: the digests of all bytes before it.
-    pub fn seed_area(&self, frame: &Frame, identity: uuid::Uuid, base: Digest, state: State) -> Area {
+    pub fn seed_area(&self, frame: &Frame, identity: uuid::Uuid, base: Digest, state: State) -> Result<Area> {
+        let behind = frame.seed_offset + seed::CAPACITY;
+        let mut tail = vec![0; (frame.disk.size() - behind) as usize];
+        frame.disk.read_at(&mut tail, behind)?;
         let places = Places { payload: 0, seed_block: (frame.seed_offset / BLOCK) as u32 };
         let seed = self.nodes.iter().position(|node| matches!(node.kind, NodeKind::Seed)).unwrap_or(0);
         let (own, above) = (self.attributes(seed), self.attributes(self.nodes[seed].parent));
         let own = Record { system_use: &own, ..self.directory_record(seed, b"\0", Some(&places)) };
         let parent = self.nodes[seed].parent;
         let above = Record { system_use: &above, ..self.directory_record(parent, b"\x01", Some(&places)) };
-        let label = Label { identity, base, time: self.options.time, state };
-        Area::new(label, frame.seed_offset, [own.encode(), above.encode()].concat())
+        let label = Label { identity, base, time: self.options.time, state, tail: Digest::of(&tail) };
+        Ok(Area::new(label, frame.seed_offset, [own.encode(), above.encode()].concat()))
     }
 
     fn volume(&self, blocks: u32) -> Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -38,6 +38,19 @@ pub struct Options {
     pub ssh_port: Option<u16>,
     /// A machine that we talk to may start again by itself; else that is its end.
     pub reboots: bool,
+    /// How the machine sees the image.
+    pub medium: Medium,
+    /// A raw disk beside it, read-only.
+    pub second_disk: Option<PathBuf>,
+}
+
+/// What an image is put into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Medium {
+    #[default]
+    Disk,
+    Cd,
+    UsbStick,
 }
 
 impl Default for Options {
@@ -50,6 +63,8 @@ impl Default for Options {
             disk_size: None,
             ssh_port: None,
             reboots: false,
+            medium: Medium::default(),
+            second_disk: None,
         }
     }
 }
@@ -104,7 +119,12 @@ pub struct Prepared {
 
 impl Prepared {
     pub fn new(image: &Path, seed: &Seed, options: &Options) -> Result<Self> {
-        seed.check()?;
+        Self::seeded(image, Some(seed), options)
+    }
+
+    /// An image that brings its own seed gets none.
+    pub fn seeded(image: &Path, seed: Option<&Seed>, options: &Options) -> Result<Self> {
+        seed.map_or(Ok(()), Seed::check)?;
         let file = ImageFile::examine(image)?;
         if options.disk_size.is_some_and(|size| size < file.virtual_size) {
             let message = format!("the disk must not be smaller than the image, which has {} bytes", file.virtual_size);
@@ -116,11 +136,14 @@ impl Prepared {
             .context("creating a temporary folder for the overlay")?;
         let overlay = scratch.path().join("overlay.qcow2");
         make_overlay(image, file, &overlay, options.disk_size)?;
-        let seed_disk = scratch.path().join("seed.img");
-        seed.write(&seed_disk)?;
+        let seed_disk = seed.map(|seed| (seed, scratch.path().join("seed.img")));
+        if let Some((seed, path)) = &seed_disk {
+            seed.write(path)?;
+        }
+        let seed_disk = seed_disk.map(|(_, path)| path);
         let ovmf = options.firmware.ovmf()?.map(|ovmf| copy_variables(ovmf, scratch.path())).transpose()?;
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(&overlay, &seed_disk, ovmf.as_ref(), options));
+        command.args(arguments(&overlay, seed_disk.as_deref(), ovmf.as_ref(), options));
         Ok(Prepared { command, scratch, reboots: options.reboots })
     }
 
@@ -200,7 +223,7 @@ fn copy_variables(ovmf: Ovmf, scratch: &Path) -> Result<Ovmf> {
 }
 
 /// The arguments but for the serial line. JSON takes any path; commas have a meaning in QEMU's own syntax.
-fn arguments(overlay: &Path, seed: &Path, ovmf: Option<&Ovmf>, options: &Options) -> Vec<OsString> {
+fn arguments(overlay: &Path, seed: Option<&Path>, ovmf: Option<&Ovmf>, options: &Options) -> Vec<OsString> {
     let (accel, cpu) = match options.accel {
         Accel::Tcg => ("tcg,thread=multi", "max"),
         Accel::Kvm => ("kvm", "host"),
@@ -232,10 +255,30 @@ fn arguments(overlay: &Path, seed: &Path, ovmf: Option<&Ovmf>, options: &Options
         disk(json!({ "driver": "raw", "node-name": "code", "read-only": true, "file": file(&ovmf.code) }));
         disk(json!({ "driver": "raw", "node-name": "variables", "file": file(&ovmf.variables) }));
     }
-    disk(json!({ "driver": "qcow2", "node-name": "disk", "discard": "unmap", "file": file(overlay) }));
-    disk(json!({ "driver": "raw", "node-name": "seed", "read-only": true, "file": file(seed) }));
-    add("-device", "virtio-blk-pci,drive=disk,bootindex=1".into());
-    add("-device", "virtio-blk-pci,drive=seed".into());
+    let read_only = options.medium == Medium::Cd;
+    disk(json!({
+        "driver": "qcow2", "node-name": "disk", "discard": "unmap", "read-only": read_only, "file": file(overlay)
+    }));
+    let others = [("seed", seed), ("second", options.second_disk.as_deref())];
+    for (name, path) in others {
+        if let Some(path) = path {
+            disk(json!({ "driver": "raw", "node-name": name, "read-only": true, "file": file(path) }));
+        }
+    }
+    if options.medium == Medium::UsbStick {
+        add("-device", "qemu-xhci".into());
+    }
+    let device = match options.medium {
+        Medium::Disk => "virtio-blk-pci",
+        Medium::Cd => "ide-cd",
+        Medium::UsbStick => "usb-storage",
+    };
+    add("-device", format!("{device},drive=disk,bootindex=1"));
+    for (name, path) in others {
+        if path.is_some() {
+            add("-device", format!("virtio-blk-pci,drive={name}"));
+        }
+    }
     let forward = options.ssh_port.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
     add("-netdev", format!("user,id=net{forward}"));
     add("-device", "virtio-net-pci,netdev=net,romfile=".into());
@@ -257,7 +300,7 @@ mod tests {
         let ovmf = Ovmf { code: "/c,ode".into(), variables: "/vars".into() };
         let options = Options { firmware, ssh_port: Some(2222), ..Options::default() };
         let ovmf = (firmware != Firmware::Bios).then_some(&ovmf);
-        let words = arguments(Path::new("/o"), Path::new("/s"), ovmf, &options);
+        let words = arguments(Path::new("/o"), Some(Path::new("/s")), ovmf, &options);
         words.into_iter().map(|word| word.into_string().unwrap()).collect()
     }
 

@@ -1,0 +1,98 @@
+//! Another seed in a finished ISO.
+//!
+//! Owns: [`Base`] (an ISO that can be given another seed) and [`Base::write`]. The squashfs is copied and not looked at:
+//! the result is what building with that seed gives, because a seed changes nothing outside of its place
+//! (`format::iso9660`). The checksums of the result follow from a state that the place has of what is before it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::evidence::Checksums;
+use super::pack::iso::seed_files;
+use crate::error::{Context, Error, Kind, Result};
+use crate::format::disk::sums::{Digests, Sums};
+use crate::format::iso9660::seed::{Area, Files};
+use crate::interrupt;
+use crate::seed::Seed;
+use crate::tree::ReadAt;
+
+/// An ISO that has a place for a seed.
+pub struct Base {
+    path: PathBuf,
+    image: Image,
+    size: u64,
+    area: Area,
+}
+
+struct Image(File);
+
+impl ReadAt for Image {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.0.read_exact_at(buffer, offset).context("reading the image")
+    }
+}
+
+impl Base {
+    pub fn open(path: &Path) -> Result<Base> {
+        let context = || format!("opening {}", path.display());
+        let file = File::open(path).with_context(context)?;
+        let meta = file.metadata().with_context(context)?;
+        if !meta.is_file() {
+            return Err(Error::new(Kind::Usage, "not a file").add_context(context()));
+        }
+        let (image, size) = (Image(file), meta.len());
+        let area = Area::find(&image, size).with_context(context)?;
+        Ok(Base { path: path.to_owned(), image, size, area })
+    }
+
+    /// The files of the seed that is in it.
+    pub fn files(&self) -> Result<Files> {
+        self.area.files(&self.image, self.size).with_context(|| format!("reading the seed of {}", self.path.display()))
+    }
+
+    /// Writes the image with another seed, and its checksums beside it: complete, or not at all. Gives all paths.
+    pub fn write(&self, seed: &Seed, output: &Path, digests: Digests) -> Result<Vec<PathBuf>> {
+        let context = || format!("writing {}", output.display());
+        let area = self.area.encode(&seed_files(seed)).with_context(context)?;
+        let name = output.file_name().and_then(|name| name.to_str()).filter(|_| !output.is_dir());
+        let name =
+            name.ok_or_else(|| Error::new(Kind::Usage, "the output is not a file name").add_context(context()))?;
+        let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let prefix = format!(".{name}.partial-");
+        let new = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder).with_context(context)?;
+        let image = new.path().join(name);
+        fs::copy(&self.path, &image).with_context(context)?;
+        interrupt::check()?;
+        let file = File::options().read(true).write(true).open(&image).with_context(context)?;
+        file.write_all_at(&area, self.area.offset).with_context(context)?;
+        let mut rest = vec![0; (self.size - self.area.offset) as usize];
+        file.read_exact_at(&mut rest, self.area.offset).with_context(context)?;
+        let sums: Checksums = Sums::resume(self.area.label.state, &rest)?.into();
+        let mut side_files = Vec::new();
+        for (wanted, extension, digest) in
+            [(digests.sha256, "sha256", &sums.sha256), (digests.md5, "md5sum", &sums.md5)]
+        {
+            let path = folder.join(format!("{name}.{extension}"));
+            // A reader may meet an image without its checksum, never one with that of another.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(context),
+                _ => {}
+            }
+            if let (true, Some(digest)) = (wanted, digest) {
+                let file = new.path().join(format!("{name}.{extension}"));
+                File::create(&file).and_then(|mut out| writeln!(out, "{digest}")).with_context(context)?;
+                side_files.push((file, path));
+            }
+        }
+        fs::rename(&image, output).with_context(context)?;
+        let mut paths = vec![output.to_owned()];
+        for (from, to) in side_files {
+            fs::rename(&from, &to).with_context(context)?;
+            paths.push(to);
+        }
+        Ok(paths)
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the seed of an ISO comes from.
+//!
+//! Owns: [`SeedSource`]. Nothing is read before it is needed: a lock can be made of documents without a seed.
+
+use std::path::{Path, PathBuf};
+
+use crate::api::image_configuration::{Builder, IsoBuilder};
+use crate::document::Node;
+use crate::error::{Context, Result};
+use crate::seed::{self, Identity, Input, Seed, Selection};
+
+/// Files, or documents among those of the entry point.
+#[derive(Clone)]
+pub struct SeedSource {
+    user_data: Option<PathBuf>,
+    network_data: Option<PathBuf>,
+    /// Where files lie that documents name; the first that has one counts.
+    folders: Vec<PathBuf>,
+    documents: Vec<Node>,
+    site: String,
+}
+
+/// Documents hold secrets.
+impl std::fmt::Debug for SeedSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut out = f.debug_struct("SeedSource");
+        out.field("user_data", &self.user_data).field("network_data", &self.network_data).finish_non_exhaustive()
+    }
+}
+
+impl SeedSource {
+    /// What `isobuilder` names, else the older `builder` of the image, else documents. `volume` is looked at first.
+    pub(super) fn new(
+        documents: &[Node],
+        site: &str,
+        iso: Option<&IsoBuilder>,
+        image: Option<&Builder>,
+        volume: Option<&Path>,
+    ) -> SeedSource {
+        let iso = iso.map(|builder| (&builder.user_data_file_name, &builder.network_config_file_name));
+        let image = image.map(|builder| (&builder.user_data_file_name, &builder.network_config_file_name));
+        let user = iso.and_then(|(user, _)| user.as_ref()).or(image.and_then(|(user, _)| user.as_ref()));
+        let network = iso.and_then(|(_, net)| net.as_ref()).or(image.and_then(|(_, net)| net.as_ref()));
+        SeedSource {
+            user_data: user.map(PathBuf::from),
+            network_data: network.map(PathBuf::from),
+            folders: volume.map(Path::to_owned).into_iter().collect(),
+            documents: documents.to_vec(),
+            site: site.to_owned(),
+        }
+    }
+
+    /// Adds the folder of the documents.
+    pub(super) fn add_folder(&mut self, folder: &Path) {
+        self.folders.push(folder.to_owned());
+    }
+
+    /// Files that win over all that documents say.
+    pub fn give(&mut self, user_data: Option<&Path>, network_data: Option<&Path>) {
+        let here = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.user_data = user_data.map(here).or(self.user_data.take());
+        self.network_data = network_data.map(here).or(self.network_data.take());
+    }
+
+    /// Where a named file is, or the first place where it is missing.
+    fn find(&self, name: &Path) -> PathBuf {
+        let places: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
+        let there = places.iter().find(|path| path.is_file()).or(places.first());
+        there.cloned().unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Reads, checks and completes the seed.
+    pub fn load(&self) -> Result<Seed> {
+        let input = |file: &Option<PathBuf>| match file {
+            Some(path) => Input::File(self.find(path)),
+            None => Input::Documents(&self.documents, Selection::default()),
+        };
+        let request = seed::Request {
+            user_data: input(&self.user_data),
+            network_data: input(&self.network_data),
+            identity: Identity { site: self.site.clone(), hostname: None },
+        };
+        seed::load(&request).context("loading the seed of the ISO")
+    }
+}
