@@ -52,9 +52,13 @@ pub fn configure(tree: &mut Tree, mtime: Mtime) -> Result<()> {
     Ok(())
 }
 
-/// The Tree without what lies on the medium itself.
+/// The Tree without what lies on the medium itself, and without access lists, which no squashfs has (mksquashfs leaves
+/// them out as well; systemd-tmpfiles sets those of the journal at every start).
 pub fn root_file_system(tree: &Tree) -> Tree {
     let mut root = tree.clone();
+    for (_, entry) in root.iter_mut().filter(|(_, entry)| !entry.meta.xattrs.is_empty()) {
+        entry.meta.xattrs.retain(|name, _| !name.starts_with(b"system.posix_acl_"));
+    }
     for folder in [TreePath::literal("boot"), TreePath::literal("live")] {
         let inside: Vec<TreePath> = tree.below(&folder).map(|(path, _)| path.clone()).collect();
         for path in inside {
