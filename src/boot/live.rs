@@ -95,6 +95,9 @@ impl Medium {
         let origin: Origin = "boot loader (kernel)".into();
         let meta = Meta { mtime, ..Meta::root(0o644) };
         let mut files = Tree::new();
+        if let Some(root) = files.get_mut(&TreePath::root()) {
+            root.meta.mtime = mtime;
+        }
         let kernels = grub::kernels(tree);
         let newest = kernels.first().ok_or_else(|| {
             Error::new(ErrorKind::Documents, "there is no kernel in /boot")

@@ -96,3 +96,84 @@ impl Base {
         Ok(paths)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::disk::{sparse, sums::State};
+    use crate::format::iso9660::{Options, Plan};
+    use crate::tree::{Digest, Meta, Tree, TreePath};
+
+    fn seed(user_data: &[u8]) -> Seed {
+        Seed {
+            meta_data: b"{}\n".to_vec(),
+            user_data: user_data.to_vec(),
+            network_data: b"{}\n".to_vec(),
+            secrets: Vec::new(),
+        }
+    }
+
+    fn image(folder: &Path, user_data: &[u8]) -> PathBuf {
+        let mut tree = Tree::new();
+        tree.write_file(&TreePath::literal("AIRSHIP"), "x", Meta::root(0o644), &"t".into()).unwrap();
+        let options = Options {
+            volume_id: "config-2".into(),
+            time: 0,
+            disk_guid: uuid::Uuid::nil(),
+            esp_guid: uuid::Uuid::nil(),
+            bios: None,
+            esp: None,
+            payload: TreePath::literal("live/filesystem.squashfs"),
+        };
+        let plan = Plan::new(&tree, options).unwrap();
+        let frame = plan.frame(5000).unwrap();
+        let path = folder.join(format!("base-{}.iso", user_data.len()));
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.set_len(frame.disk.size()).unwrap();
+        sparse::copy(&frame.disk, &file, &|_| ()).unwrap();
+        let mut before = vec![0; frame.seed_offset as usize];
+        file.read_exact_at(&mut before, 0).unwrap();
+        let area = plan.seed_area(&frame, uuid::Uuid::nil(), Digest::of(b""), State::of(&before).unwrap()).unwrap();
+        file.write_all_at(&area.encode(&seed_files(&seed(user_data))).unwrap(), frame.seed_offset).unwrap();
+        path
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_site_has_the_bytes_of_building_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, wanted) = (image(folder.path(), b"#one"), image(folder.path(), b"#another"));
+        let output = folder.path().join("site.iso");
+        let files = Base::open(&base).unwrap().write(&seed(b"#another"), &output, Digests::BOTH).unwrap();
+        assert!(fs::read(&output).unwrap() == fs::read(wanted).unwrap());
+        let sums = Checksums::of(&output, Digests::BOTH).unwrap();
+        assert_eq!(fs::read_to_string(&files[1]).unwrap().trim(), sums.sha256.unwrap());
+        assert_eq!(fs::read_to_string(&files[2]).unwrap().trim(), sums.md5.unwrap());
+        assert_eq!(Base::open(&output).unwrap().files().unwrap()["user_data"], b"#another");
+    }
+
+    #[test]
+    fn what_cannot_be_done_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = image(folder.path(), b"#one");
+        let before = names(folder.path());
+        let write = |user_data: &[u8], output: &str| {
+            Base::open(&base).unwrap().write(&seed(user_data), &folder.path().join(output), Digests::BOTH).unwrap_err()
+        };
+        assert_eq!(write(&vec![b'#'; 9 << 20], "site.iso").kind(), Kind::Space);
+        assert_eq!(write(b"#", "").kind(), Kind::Usage);
+        assert_eq!(names(folder.path()), before);
+        for other in [folder.path().join("nothing"), folder.path().to_owned()] {
+            assert!(Base::open(&other).is_err());
+        }
+        let text = folder.path().join("text");
+        fs::write(&text, "no image").unwrap();
+        assert!(Base::open(&text).map(|_| ()).unwrap_err().to_string().contains("no ISO image"));
+    }
+}
