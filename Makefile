@@ -8,15 +8,34 @@ BUILD_FLAGS ?=
 # LOCKED=1 insists on the lock files beside the bundles.
 LOCKED     ?=
 LOCK_FLAGS ?=
+# Where the builder runs: auto (in a container where there is one for it), embedded or docker.
+ENGINE     ?= auto
 PROXY      ?=
 NO_PROXY   ?=
+
+# The builder's image: DOCKER_REGISTRY/IMAGE_PREFIX/IMAGE_NAME:IMAGE_TAG-<its base, or DISTRO where that is given>.
+DOCKER_REGISTRY ?= localhost
+IMAGE_PREFIX    ?= airshipit
+IMAGE_NAME      ?= image-builder
+IMAGE_TAG       ?= latest
+BUILDER_DISTRO  ?= ubuntu
+PUSH_IMAGE      ?= false
+COMMIT          ?= $(shell git rev-parse HEAD 2>/dev/null)
+LABEL           ?= org.airshipit.build=community
+BUILDER_RELEASE = $(if $(filter debian,$(BUILDER_DISTRO)),debian_trixie,ubuntu_noble)
+IMAGE_DISTRO   := $(if $(filter file,$(origin DISTRO)),,$(DISTRO))
+IMAGE           ?= $(DOCKER_REGISTRY)/$(IMAGE_PREFIX)/$(IMAGE_NAME):$(IMAGE_TAG)-$(or $(IMAGE_DISTRO),$(BUILDER_RELEASE))
+BUILDER_VARIABLES = IMAGE="$(IMAGE)" BUILDER_DISTRO="$(BUILDER_DISTRO)" COMMIT="$(COMMIT)" LABEL="$(LABEL)" PUSH_IMAGE="$(PUSH_IMAGE)"
 
 ifneq ($(PROXY),)
 export http_proxy := $(PROXY)
 export https_proxy := $(PROXY)
+export HTTP_PROXY := $(PROXY)
+export HTTPS_PROXY := $(PROXY)
 endif
 ifneq ($(NO_PROXY),)
 export no_proxy := $(NO_PROXY)
+export NO_PROXY
 endif
 
 # Evaluated after `setup`, which may have installed the toolchain.
@@ -46,17 +65,23 @@ setup_test: ## Install what the tests need on top: QEMU, OVMF, readers of disk f
 setup_lint:
 	@tools/setup lint
 
-build: setup ## Compile the program (release)
+build: compile ## Compile the program (release), and make the builder's container image where there is an engine for it
+	@$(BUILDER_VARIABLES) tools/builder-image "$(IMAGEBUILDER)"
+
+.PHONY: compile
+compile: setup
 	$(CARGO) build --release --locked
 
 cut_image: cut_image_$(IMAGE_TYPE) ## Build the images that WORKDIR describes: make IMAGE_TYPE=qcow cut_image
 
 .PHONY: cut_image_qcow cut_image_iso
-cut_image_qcow: build
+cut_image_qcow: compile
+	@$(if $(filter embedded,$(ENGINE)),:,$(BUILDER_VARIABLES) tools/builder-image "$(IMAGEBUILDER)" if-changed)
+	IMAGEBUILDER_ENGINE="$$(tools/engine "$(ENGINE)" "$(IMAGEBUILDER)" "$(IMAGE)")" IMAGEBUILDER_IMAGE="$(IMAGE)" \
 	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
 
 .PHONY: lock
-lock: build ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
+lock: compile ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
 	"$(IMAGEBUILDER)" lock --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) $(LOCK_FLAGS)
 
 DOCKER_REGISTRY ?= localhost:5000
@@ -88,7 +113,7 @@ test: setup_test setup ## Run all tests, and say at the end what could not be te
 test-trees: setup_test setup ## A hundred large random trees through every writer and reader (minutes)
 	TREES=$(or $(TREES),100) $(CARGO) test --release --locked --test trees -- --nocapture
 
-test-repeat: setup_test build ## Build the same image under every condition and compare all bytes, as root (half an hour)
+test-repeat: setup_test compile ## Build the same image under every condition and compare all bytes, as root (half an hour)
 	IMAGEBUILDER_REPEAT=all IMAGEBUILDER_REPEAT_PROGRAM="$(IMAGEBUILDER)" $(CARGO) test --locked --test repeat -- --nocapture
 
 .PHONY: conformance
@@ -97,17 +122,17 @@ conformance: ## Run the cases in CASES=folder through the overlay engine and pri
 
 bench-peers: ## Build the same image with mmdebstrap, vmdb2, debos, mkosi and with ours, in turns, as root (hours; SUBSET=ci: minutes)
 	@benches/peers/setup $(if $(SUBSET),--subset $(SUBSET)) $(TOOLS)
-	@$(MAKE) build
+	@$(MAKE) compile
 	benches/peers/bench --program "$(IMAGEBUILDER)" $(BENCH_FLAGS)
 
 lint: setup_lint ## Check formatting and run clippy, warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-docs: build ## Write the generated pages under docs/reference again
+docs: compile ## Write the generated pages under docs/reference again
 	UPDATE_DOCS=1 $(CARGO) test --locked --test docs --test reference
 
-doctor: build ## Show what this machine lacks
+doctor: compile ## Show what this machine lacks
 	"$(IMAGEBUILDER)" doctor
 
 clean: ## Remove target/ and out/ (the cache stays)

@@ -45,6 +45,22 @@ impl Kind {
             Kind::Interrupted => 130,
         }
     }
+
+    /// Of the exit code of a builder; what no builder gives is a failed build.
+    pub fn of_exit_code(code: i64) -> Kind {
+        const ALL: [Kind; 9] = [
+            Kind::Build,
+            Kind::Usage,
+            Kind::Documents,
+            Kind::Authenticity,
+            Kind::Network,
+            Kind::Space,
+            Kind::Drift,
+            Kind::Checks,
+            Kind::Interrupted,
+        ];
+        ALL.into_iter().find(|kind| i64::from(kind.exit_code()) == code).unwrap_or(Kind::Build)
+    }
 }
 
 /// An error: innermost message first, then what was being done, outermost last.

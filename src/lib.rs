@@ -3,7 +3,7 @@
 //! Data flows one way through the rooms below; a room may use the rooms under it, never those above
 //! (`tests/house.rs` reads the `use crate::` edges):
 //!
-//! cli -> serve, phase -> build -> plan -> compat -> check -> api -> kustomize -> document
+//! cli -> serve, phase -> build -> engine -> plan -> compat -> check -> api -> kustomize -> document
 //!                       -> seed, seal -> osconfig, boot -> package -> registry, sandbox -> inspect, format -> tree -> report, error
 
 // Libraries report; only the command line prints, in one place.
@@ -16,6 +16,7 @@ pub mod check;
 pub mod cli;
 pub mod compat;
 pub mod document;
+pub mod engine;
 pub mod error;
 pub mod format;
 pub mod inspect;

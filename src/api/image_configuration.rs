@@ -132,20 +132,21 @@ impl<T> OneOrMany<T> {
     }
 }
 
-/// Where the builder runs. Engine `docker` has an issue of its own.
+/// Where the builder runs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Container {
-    /// `docker`, as in upstream documents.
+    /// `docker`, as in upstream documents (Podman's socket counts), or `embedded`; `--engine` overrides it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_runtime: Option<String>,
-    /// The container image of the builder.
+    /// The container image of the builder; without it the one that `make build` makes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// `host:container`; the host half is where the output goes unless a flag says otherwise.
+    /// `host:container`; the host half is where the output goes unless a flag says otherwise, and the container sees
+    /// it under the other half, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
-    /// Accepted as upstream has it; no privileges are needed.
+    /// Accepted as upstream has it, with a notice: no privileges are needed, and none are given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privileged: Option<bool>,
 }

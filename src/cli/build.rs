@@ -6,9 +6,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use super::contained::{self, Job, PROGRAM_VARIABLE};
 use super::documents::{Documents, LockArgs, SeedArgs};
-use super::{Globals, epoch, failure, output};
+use super::engine::{self, EngineArgs};
+use super::{Globals, epoch, failure, output, owner};
 use crate::build::{self, Built};
+use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::Digests;
 use crate::package::Environment;
@@ -59,6 +62,8 @@ pub struct Choices {
     /// Show when each step ran and what it used; with FILE, write it there as JSON too
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub timings: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub engine: EngineArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,13 +82,36 @@ fn digests(wanted: &[Checksum]) -> Digests {
 }
 
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
+    let roots: Vec<PathBuf> = args.documents.dirs.iter().chain(&args.documents.config).cloned().collect();
     let mut intents = args.documents.load()?;
     args.choices.seed.give(&mut intents)?;
-    build(&intents, &args.choices, globals)
+    build(&intents, &roots, &args.choices, globals)
+}
+
+/// Builds here or in a container. `roots` are the folders that the documents came from.
+pub fn build(intents: &[Intent], roots: &[PathBuf], choices: &Choices, globals: &Globals) -> Result<()> {
+    let reporter = globals.reporter();
+    match engine::choose(intents, &choices.engine, globals, &reporter)? {
+        Engine::Embedded => owner::hand_back(globals, intents, || here(intents, choices, globals)),
+        Engine::Docker(docker) => {
+            let timings = choices.timings.as_ref().and_then(Option::as_ref);
+            let timings = timings.map(|file| file.parent().filter(|parent| !parent.as_os_str().is_empty()));
+            let written = timings.map(|parent| parent.unwrap_or(Path::new(".")).to_owned());
+            let job = Job {
+                intents,
+                roots,
+                read: choices.seed.files(),
+                written: written.into_iter().collect(),
+                network: choices.engine.container_network.clone(),
+                keep: choices.engine.keep_container,
+            };
+            contained::run(&docker, &job, globals, &reporter)
+        }
+    }
 }
 
 /// Builds and prints the summary. No thread may run yet: the process enters its sandbox here.
-pub fn build(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<()> {
+fn here(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<()> {
     let outcome = images(intents, choices, globals)?;
     if !outcome.built.is_empty() {
         output::print(&outcome.summary)?;
@@ -132,7 +160,8 @@ pub(super) fn images(intents: &[Intent], choices: &Choices, globals: &Globals) -
         build::cache::prune::keep_below(&options.environment.cache, size, &reporter)?;
     }
     // As it was typed, so that the line about booting can be typed as well.
-    let program = std::env::args().next().unwrap_or_else(|| "imagebuilder".into());
+    let typed = std::env::var(PROGRAM_VARIABLE).ok().or_else(|| std::env::args().next());
+    let program = typed.unwrap_or_else(|| "imagebuilder".into());
     let steps = match choices.timings {
         Some(_) => timeline::table(&reporter.timings(), &total),
         None => steps(&reporter.timings()),

@@ -48,6 +48,11 @@ pub struct SeedArgs {
 }
 
 impl SeedArgs {
+    /// The files that were named.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.user_data.iter().chain(&self.network_data).cloned().collect()
+    }
+
     /// Hands them to the image that has a seed.
     pub fn give(&self, intents: &mut [Intent]) -> Result<()> {
         if self.user_data.is_none() && self.network_data.is_none() {

@@ -7,13 +7,16 @@
 mod affected;
 mod boot;
 mod build;
+mod builder;
 mod bundle;
 mod cache;
 mod completion;
+mod contained;
 mod container;
 mod diff;
 mod doctor;
 mod documents;
+mod engine;
 mod epoch;
 mod explain;
 pub mod failure;
@@ -22,6 +25,7 @@ mod inspect;
 mod lock;
 mod origin;
 pub mod output;
+mod owner;
 mod phase;
 mod rebuild;
 mod render;
@@ -141,6 +145,7 @@ pub enum Verb {
     Reseed(reseed::Args),
     Verify(verify::Args),
     Validate(validate::Args),
+    Builder(builder::Args),
     Explain(explain::Args),
     Cache(cache::Args),
     Bundle(bundle::Args),
@@ -221,6 +226,9 @@ pub fn run() -> ExitCode {
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if cli.globals.progress == Progress::Json {
+                crate::report::json::failed(&error);
+            }
             failure::print(&error);
             // Upstream's container knows one code for failures.
             let contract = matches!(cli.verb, Verb::Container(_));
@@ -255,6 +263,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Verb::Reseed(args) => reseed::run(args, globals),
         Verb::Verify(args) => verify::run(args, globals),
         Verb::Validate(args) => validate::run(args),
+        Verb::Builder(args) => builder::run(args, globals),
         Verb::Explain(args) => explain::run(args),
         Verb::Cache(args) => cache::run(args, globals),
         Verb::Bundle(args) => bundle::run(args, globals),

@@ -77,9 +77,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     match &args.verb {
         Verb::List(args) => list(args),
         Verb::Run(args) => {
-            let mut intents = vec![phase::load(&args.site.open()?, &args.name)?];
+            let site = args.site.open()?;
+            let roots: Vec<PathBuf> = std::iter::once(site.root().to_owned()).chain(args.site.site.clone()).collect();
+            let mut intents = vec![phase::load(&site, &args.name)?];
             args.choices.seed.give(&mut intents)?;
-            build::build(&intents, &args.choices, globals)
+            build::build(&intents, &roots, &args.choices, globals)
         }
     }
 }

@@ -91,6 +91,11 @@ impl Site {
         Ok(Site { root, metadata })
     }
 
+    /// The repository that the site lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn documents(&self) -> Result<Vec<Node>> {
         let path = join(&self.root, &self.metadata.spec.phase.path);
         kustomize::build(&path, &kustomize::Options::default())

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
+use super::container::Container;
 use super::meta;
 use super::seed::SeedSource;
 use crate::api::airship_image::AirshipImageSpec;
@@ -42,6 +43,9 @@ pub struct Intent {
     /// The host half of `container.volume`: where files go unless the command line says otherwise.
     #[serde(skip)]
     pub output_folder: Option<PathBuf>,
+    /// Where the documents want the builder to run; changes no byte of the image.
+    #[serde(skip)]
+    pub container: Container,
     /// Where the lock of these documents lies, whether or not it is there (`<name>.lock.yaml` beside the entry point).
     #[serde(skip)]
     pub lock_path: Option<PathBuf>,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::intent::{Intent, SITE_LABEL};
 use super::seed::SeedSource;
-use super::{normalise, outputs};
+use super::{container, normalise, outputs};
 use crate::api::image_configuration::ImageType;
 use crate::api::{AirshipImage, ImageConfiguration, NodeProfile};
 use crate::check::{self, documents::Subject};
@@ -78,7 +78,8 @@ pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Int
     let metadata_name =
         of_iso.filter(|_| is_iso).and_then(|builder| builder.output_metadata_file_name.clone()).or(named);
     let site = image.metadata.labels.get(SITE_LABEL).cloned().unwrap_or_else(|| "default".into());
-    let output_folder = outputs::output_folder(&image, document, executor)?;
+    let container = container::container(&image, document, executor)?;
+    let output_folder = container.volume.as_ref().map(|volume| volume.host.clone());
     let seed = is_iso
         .then(|| SeedSource::new(documents, &site, of_iso, image.spec.builder.as_ref(), output_folder.as_deref()));
     Ok(Intent {
@@ -89,6 +90,7 @@ pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Int
         outputs,
         output_metadata_file_name: metadata_name,
         output_folder,
+        container,
         lock_path: None,
         warnings,
         document: document.clone(),

@@ -6,6 +6,7 @@
 //! the environment. [`drift`] compares a lock with the documents. [`meta`] is what an image says about itself, [`seed`] what an ISO says about its site. May use compat, check, api, kustomize, document, and the
 //! types of `package::lock`.
 
+mod container;
 pub mod drift;
 pub mod intent;
 mod load;
@@ -18,6 +19,7 @@ pub mod seed;
 #[cfg(test)]
 mod tests;
 
+pub use container::{Container, Runtime, Volume};
 pub use intent::{Compression, Intent, Output};
 pub use load::{from_documents, load_bundle, load_entry_point, load_iso, load_texts};
 pub use locked::{LockedPlan, Step, StepName};

@@ -1,11 +1,9 @@
 //! Which files to produce: `ImageConfiguration.spec.image`, its older synonym `action`, and names.
 //!
-//! Owns: the only place where types, file names and compression are decided.
-
-use std::path::{Path, PathBuf};
+//! Owns: the only place where types, file names and compression are decided. Where the builder runs is `container`'s.
 
 use super::intent::{Compression, Output};
-use crate::api::image_configuration::{Builder, Container, ImageType, TarCompression};
+use crate::api::image_configuration::{Builder, ImageType, TarCompression};
 use crate::api::{AirshipImage, ImageConfiguration};
 use crate::document::{Diagnostic, Node, suggestion};
 use crate::error::{Error, Result};
@@ -155,45 +153,5 @@ fn archive_compression(name: Option<&str>, executor: Executor) -> Result<TarComp
         (_, Some((asked, _))) => Ok(asked),
         (Some((_, named)), None) => Ok(named),
         (None, None) => Ok(TarCompression::None),
-    }
-}
-
-/// The host half of `container.volume`, and a runtime we can be: none is the builder itself.
-pub(super) fn output_folder(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Option<PathBuf>> {
-    let of_executor = executor.map(|(configuration, document)| (&configuration.spec.container, document));
-    let of_image = image.spec.container.as_ref().map(|container| (container, document));
-    let mut folder = None;
-    for (container, document) in of_executor.into_iter().chain(of_image) {
-        check_runtime(container, document)?;
-        if let (None, Some(volume)) = (&folder, &container.volume) {
-            folder = Some(host_half(volume, document)?);
-        }
-    }
-    Ok(folder)
-}
-
-fn check_runtime(container: &Container, document: &Node) -> Result<()> {
-    match container.container_runtime.as_deref() {
-        None | Some("" | "embedded" | "auto") => Ok(()),
-        Some(other) => {
-            let place = document.at(&["spec", "container", "containerRuntime"]).unwrap_or(document);
-            let message = format!("container runtime `{other}` is not available yet");
-            Err(Diagnostic::on(place, message)
-                .hint("leave `containerRuntime` out: the image is then built in this process, with the same result")
-                .into())
-        }
-    }
-}
-
-/// `host:container`, or one path that is both.
-fn host_half(volume: &str, document: &Node) -> Result<PathBuf> {
-    let mut parts = volume.split(':');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(host), _, None) if !host.is_empty() => Ok(Path::new(host).to_owned()),
-        _ => {
-            let place = document.at(&["spec", "container", "volume"]).unwrap_or(document);
-            let message = format!("`{volume}` is not a volume");
-            Err(Diagnostic::on(place, message).hint("write it as `host-folder:container-folder`").into())
-        }
     }
 }

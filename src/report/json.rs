@@ -2,7 +2,9 @@
 //!
 //! Owns: the format. Every object has `version` (1, raised when a field changes its meaning or goes) and `event`:
 //! `step-started` {id, name, total?, unit}, `step-progress` {id, done}, `step-finished` {id, name, startSeconds,
-//! wallSeconds, cpuSeconds, detail}, `note` {text}, `warning` {text}. Readers ignore fields and events they do not know.
+//! wallSeconds, cpuSeconds, detail, bytes, items, peakMemory}, `note` {text}, `warning` {text}, and, at the end of what did
+//! not succeed, `failed` {exitCode, message, hints, snippet?}, before the same in words. Readers ignore fields and events
+//! they do not know; [`super::replay`] is one.
 
 use std::io::Write;
 
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::throttle::Throttle;
 use super::{Sink, Timing, Unit};
+use crate::error::Error;
 
 const VERSION: u64 = 1;
 
@@ -18,15 +21,31 @@ pub struct Json {
     throttle: Throttle,
 }
 
-impl Json {
-    fn emit(&self, event: &str, fields: Value) {
-        let mut object = json!({ "version": VERSION, "event": event });
-        if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
-            object.extend(fields);
-        }
-        // Nobody is left to tell when standard error is gone.
-        let _ = writeln!(std::io::stderr().lock(), "{object}");
+fn emit(event: &str, fields: &Value) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{}", object(event, fields));
+}
+
+fn object(event: &str, fields: &Value) -> Value {
+    let mut object = json!({ "version": VERSION, "event": event });
+    if let (Value::Object(object), Value::Object(fields)) = (&mut object, fields) {
+        object.extend(fields.clone());
     }
+    object
+}
+
+/// The end of what did not succeed.
+pub fn failed(error: &Error) {
+    emit("failed", &failure(error));
+}
+
+fn failure(error: &Error) -> Value {
+    json!({
+        "exitCode": error.kind().exit_code(),
+        "message": error.to_string(),
+        "hints": error.hints(),
+        "snippet": error.rendered_snippet(),
+    })
 }
 
 impl Sink for Json {
@@ -36,12 +55,12 @@ impl Sink for Json {
             Unit::Bytes => "bytes",
         };
         self.throttle.start(id);
-        self.emit("step-started", json!({ "id": id, "name": name, "total": total, "unit": unit }));
+        emit("step-started", &json!({ "id": id, "name": name, "total": total, "unit": unit }));
     }
 
     fn step_progress(&self, id: u64, done: u64) {
         if self.throttle.due(id, std::time::Duration::from_secs(1)) {
-            self.emit("step-progress", json!({ "id": id, "done": done }));
+            emit("step-progress", &json!({ "id": id, "done": done }));
         }
     }
 
@@ -54,15 +73,24 @@ impl Sink for Json {
             "wallSeconds": timing.wall.as_secs_f64(),
             "cpuSeconds": timing.cpu.as_secs_f64(),
             "detail": timing.detail,
+            "bytes": timing.bytes,
+            "items": timing.items,
+            "peakMemory": timing.peak_memory,
         });
-        self.emit("step-finished", fields);
+        emit("step-finished", &fields);
     }
 
     fn note(&self, text: &str) {
-        self.emit("note", json!({ "text": text }));
+        emit("note", &json!({ "text": text }));
     }
 
     fn warning(&self, text: &str) {
-        self.emit("warning", json!({ "text": text }));
+        emit("warning", &json!({ "text": text }));
     }
+}
+
+/// The text of a `failed` event, for the tests of who reads it.
+#[cfg(test)]
+pub(super) fn failed_line(error: &Error) -> String {
+    object("failed", &failure(error)).to_string()
 }

@@ -3,8 +3,9 @@
 //! Owns: [`Reporter`], a cheap handle that every room may hold, and [`Step`], which ends when dropped. Libraries
 //! report here and never print. What it looks like is decided by the sink behind it.
 
-mod json;
+pub mod json;
 mod plain;
+pub mod replay;
 mod terminal;
 mod throttle;
 pub mod timeline;
@@ -110,6 +111,24 @@ impl Reporter {
     /// All steps finished so far, in the order they finished.
     pub fn timings(&self) -> Vec<Timing> {
         self.0.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
+    }
+
+    /// A step of another process, which times itself.
+    fn replay_start(&self, name: &str, total: Option<u64>, unit: Unit) -> u64 {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.0.sink.step_started(id, name, total, unit);
+        id
+    }
+
+    fn replay_progress(&self, id: u64, done: u64) {
+        self.0.sink.step_progress(id, done);
+    }
+
+    fn replay_finish(&self, id: u64, timing: Timing) {
+        self.0.sink.step_finished(id, &timing);
+        if let Ok(mut timings) = self.0.timings.lock() {
+            timings.push(timing);
+        }
     }
 
     fn start(&self, name: String, total: Option<u64>, unit: Unit) -> Step {
