@@ -74,11 +74,14 @@ compile: setup
 
 cut_image: cut_image_$(IMAGE_TYPE) ## Build the images that WORKDIR describes: make IMAGE_TYPE=qcow cut_image
 
+# Sees to it that the builder's image holds this program, and asks which engine there is for it.
+IN_CONTAINER = $(if $(filter embedded,$(ENGINE)),:,$(BUILDER_VARIABLES) tools/builder-image "$(IMAGEBUILDER)" if-changed)
+WITH_ENGINE = IMAGEBUILDER_ENGINE="$$(tools/engine "$(ENGINE)" "$(IMAGEBUILDER)" "$(IMAGE)")" IMAGEBUILDER_IMAGE="$(IMAGE)"
+
 .PHONY: cut_image_qcow cut_image_iso
 cut_image_qcow: compile
-	@$(if $(filter embedded,$(ENGINE)),:,$(BUILDER_VARIABLES) tools/builder-image "$(IMAGEBUILDER)" if-changed)
-	IMAGEBUILDER_ENGINE="$$(tools/engine "$(ENGINE)" "$(IMAGEBUILDER)" "$(IMAGE)")" IMAGEBUILDER_IMAGE="$(IMAGE)" \
-	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
+	@$(IN_CONTAINER)
+	$(WITH_ENGINE) tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
 
 .PHONY: lock
 lock: compile ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
@@ -97,8 +100,9 @@ package_qcow: cut_image_qcow ## Put the qcow2 images into one container image, w
 	  --tag "$(BUNDLE_NAME):$(PROFILE:%=%-)$(IMAGE_TAG)-$(DISTRO)" $(COMMIT:%=--tag "$(BUNDLE_NAME):$(PROFILE:%=%-)%-$(DISTRO)") \
 	  $(COMMIT:%=--label org.opencontainers.image.revision=%) $(LABEL:%=--label "%") $(if $(filter true,$(PUSH_IMAGE)),--push)
 
-cut_image_iso: build
-	tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" --image-type iso --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
+cut_image_iso: compile
+	@$(IN_CONTAINER)
+	$(WITH_ENGINE) tools/as-builder "$(OUTPUT_DIR)" "$(IMAGEBUILDER)" build --config "$(WORKDIR)" --image-type iso --distro $(DISTRO) --output-dir "$(OUTPUT_DIR)" $(if $(LOCKED),--locked) $(BUILD_FLAGS)
 
 .PHONY: generate_iso
 generate_iso: ## Build the ISO of the ephemeral node from WORKDIR/iso (as IMAGE_TYPE=iso cut_image)
