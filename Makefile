@@ -124,6 +124,10 @@ test-repeat: setup_test compile ## Build the same image under every condition an
 conformance: ## Run the cases in CASES=folder through the overlay engine and print passes by feature
 	CONFORMANCE_CASES="$(abspath $(CASES))" $(CARGO) test --locked --test conformance -- --nocapture
 
+.PHONY: differential
+differential: ## Render TREES random trees of kustomizations (from SEED on) beside an official kubectl
+	DIFFERENTIAL_TREES=$(or $(TREES),500) DIFFERENTIAL_SEED=$(or $(SEED),1) $(CARGO) test --locked --test differential -- --nocapture
+
 bench-peers: ## Build the same image with mmdebstrap, vmdb2, debos, mkosi and with ours, in turns, as root (hours; SUBSET=ci: minutes)
 	@benches/peers/setup $(if $(SUBSET),--subset $(SUBSET)) $(TOOLS)
 	@$(MAKE) compile

@@ -164,12 +164,8 @@ impl Walk<'_> {
             return Ok(1);
         };
         if node.is_null() {
-            return match self.create {
-                Create::No => Ok(0),
-                Create::Like(..) => {
-                    Err(self.misfit(part, node).hint("write `{}` or `[]`, or leave the key out").into())
-                }
-            };
+            // Kustomize makes nothing below a null, and takes that for done.
+            return Ok(usize::from(matches!(self.create, Create::Like(..))));
         }
         match (part, &mut node.value) {
             (Part::Every, Value::Sequence(items)) => {

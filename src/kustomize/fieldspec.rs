@@ -32,7 +32,7 @@ pub type Specs = Vec<FieldSpec>;
 /// Adds a specification to a list, where it is not in it already.
 pub fn add(specs: &mut Specs, spec: FieldSpec, at: &Position) -> Result<()> {
     let gvk = spec.gvk();
-    match specs.iter().find(|known| known.path == spec.path && gvk.within(&known.gvk())) {
+    match specs.iter().find(|known| known.path == spec.path && known.gvk().within(&gvk)) {
         Some(known) if known.create != spec.create => {
             let message = format!("field specification `{}` is known already, with another `create`", spec.path);
             Err(Diagnostic::at(at, message).into())

@@ -310,6 +310,7 @@ fn inherit(new: &mut Resource, old: &Resource, merges: bool, by: &Position) {
     new.suffixes.clone_from(&old.suffixes);
     new.variables.clone_from(&old.variables);
     new.behavior = old.behavior;
+    new.transformations.clone_from(&old.transformations);
     new.needs_hash &= old.needs_hash;
     new.generated = old.generated;
     if merges && old.origin.is_some() {

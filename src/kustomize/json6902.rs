@@ -8,7 +8,8 @@ use json_patch::PatchOperation;
 use serde_json::Value as Json;
 
 use crate::document::{
-    Change, ChangeKind, Diagnostic, Entry, Key, Node, Origin, Position, Style, Value, nearest, to_json,
+    Change, ChangeKind, Diagnostic, Entry, Key, Node, Origin, Position, Resolved, Style, Tag, Value, nearest,
+    resolve_plain, to_json,
 };
 use crate::error::Result;
 
@@ -25,8 +26,8 @@ struct Step<'a> {
     by: &'a Position,
 }
 
-/// The text of a JSON patch is read as YAML 1.1, where `y`, `no` and `on` are booleans.
-fn old_booleans(node: &mut Node) {
+/// The text of a JSON patch is read as YAML 1.1, where `y`, `no` and `on` are booleans; dates stay as they are written.
+fn as_old_yaml(node: &mut Node) {
     let Value::Scalar(scalar) = &mut node.value else { return };
     if scalar.style != Style::Plain || scalar.tag.is_some() {
         return;
@@ -34,6 +35,7 @@ fn old_booleans(node: &mut Node) {
     match scalar.text.as_str() {
         "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => scalar.text = "true".into(),
         "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => scalar.text = "false".into(),
+        text if matches!(resolve_plain(text), Resolved::Timestamp(_)) => scalar.tag = Some(Tag::Str),
         _ => {}
     }
 }
@@ -91,7 +93,12 @@ impl Step<'_> {
             }
             PatchOperation::Copy(op) => {
                 let from = tokens(op.from.as_str());
-                let value = self.find(root, &from)?.cloned().ok_or_else(|| self.missing(&from, "from"))?;
+                let value = match self.find(root, &from)?.cloned() {
+                    Some(value) => value,
+                    // Of a mapping that is there, a key that is not is as good as null.
+                    None if self.has_parent(root, &from) => Node::plain("null", Origin::new(self.by.clone())),
+                    None => return Err(self.missing(&from, "from").into()),
+                };
                 self.add(root, &tokens(op.path.as_str()), value)
             }
             PatchOperation::Test(test) => {
@@ -119,7 +126,7 @@ impl Step<'_> {
     fn value(&self) -> Node {
         let absent = || Node::plain("null", Origin::new(self.operation.origin.at.clone()));
         let mut value = self.operation.get("value").cloned().unwrap_or_else(absent);
-        value.walk_mut(&mut old_booleans);
+        value.walk_mut(&mut as_old_yaml);
         value
     }
 

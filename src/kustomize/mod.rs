@@ -3,9 +3,8 @@
 //!
 //! Owns: [`build`], [`render`], [`select`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
 //! builds), down to the bytes. Stricter than kustomize on purpose: remote resources, helm, plugins that are programs and
-//! functions in containers are refused; so are a replacement of text by a mapping (kustomize empties the field) or below
-//! a null (it does nothing), and a JSON patch that copies what is not there. The order of work in a folder is in
-//! `folder.rs`; each transformer and generator has a file of its own, named as kustomize names it.
+//! functions in containers are refused. The order of work in a folder is in `folder.rs`; each transformer and generator
+//! has a file of its own, named as kustomize names it.
 
 mod affix;
 mod build_metadata;

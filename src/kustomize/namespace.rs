@@ -80,6 +80,10 @@ impl Namespace {
     fn bind(&self, object: &mut Node) -> Result<()> {
         let Some(subjects) = object.get_mut("subjects").and_then(Node::as_sequence_mut) else { return Ok(()) };
         for subject in subjects {
+            if subject.as_mapping().is_none() && self.subjects != Subjects::None {
+                let message = format!("expected a subject, found {}", subject.describe());
+                return Err(Diagnostic::on(subject, message).into());
+            }
             let is = |field: &str, wanted: &str| subject.get(field).and_then(Node::text) == Some(wanted);
             let chosen = match self.subjects {
                 Subjects::None => false,

@@ -44,7 +44,9 @@ impl Transform for StrategicMerge {
                 _ => work.place.load(entry)?.documents,
             };
             found += documents.len();
-            merge_untargeted(documents, &entry.origin.at, Allowed::default(), work)?;
+            let mut patches = from_documents(documents)?;
+            patches.iter_mut().for_each(|patch| as_texts(&mut patch.node, &["labels", "annotations"]));
+            merge_untargeted(&patches, &entry.origin.at, Allowed::default(), work)?;
         }
         match self.entries.first() {
             Some(entry) if found == 0 => Err(Diagnostic::on(entry, "these patches hold no documents").into()),
@@ -82,7 +84,12 @@ impl Transform for Patch {
         let option = |name: &str| self.typed.options.get(name).copied().unwrap_or_default();
         let allowed = Allowed { name: option("allowNameChange"), kind: option("allowKindChange") };
         if self.typed.target.is_none() {
-            return merge_untargeted(documents, &self.entry.origin.at, allowed, work);
+            let mut patches = from_documents(documents)?;
+            if allowed.name || allowed.kind {
+                // Kustomize keeps the permission among the annotations of the patch.
+                patches.iter_mut().for_each(|patch| as_texts(&mut patch.node, &["annotations"]));
+            }
+            return merge_untargeted(&patches, &self.entry.origin.at, allowed, work);
         }
         self.targeted(documents, allowed, work)
     }
@@ -103,9 +110,9 @@ impl Patch {
             let message = "a patch with a target must be one document";
             return Err(Diagnostic::at(second, message).note(by, "the entry with the target").into());
         };
-        // With a target, kustomize reads the labels and annotations of a patch as texts, even a null.
+        // With a target (and in the old field), kustomize reads labels and annotations of a patch as texts, even a null.
         let mut patch = patch.clone();
-        as_texts(&mut patch.node);
+        as_texts(&mut patch.node, &["labels", "annotations"]);
         for at in self.selected(work)? {
             merge_into(at, &patch, by, allowed, work)?;
         }
@@ -124,11 +131,15 @@ impl Patch {
                 if !self.json_only {
                     resource.remember();
                 }
-                if resource.is_noted() {
-                    with_annotations(&mut resource.node, by);
+                let noted = resource.is_noted();
+                if noted {
+                    with_notes(&mut resource.node, by);
                 }
                 let before = resource.id().clone();
                 json6902::apply(&mut resource.node, operations, by)?;
+                if noted && !without_notes(&mut resource.node) {
+                    resource.forget();
+                }
                 let after = Id::of(&resource.node);
                 if after.kind.is_empty() || after.name.is_empty() {
                     let message = format!("the patch leaves {before} without name or kind");
@@ -154,9 +165,10 @@ impl Patch {
     }
 }
 
-fn as_texts(patch: &mut Node) {
+/// Maps of the metadata that are read as maps of text; a null in them is the text `null`.
+fn as_texts(patch: &mut Node, fields: &[&str]) {
     let Some(metadata) = patch.get_mut("metadata") else { return };
-    for field in ["labels", "annotations"] {
+    for field in fields {
         for entry in metadata.get_mut(field).and_then(Node::as_mapping_mut).iter_mut().flat_map(|map| &mut map.entries)
         {
             if let Value::Scalar(scalar) = &mut entry.value.value {
@@ -166,12 +178,24 @@ fn as_texts(patch: &mut Node) {
     }
 }
 
+/// Where kustomize keeps where an object came from.
+const NOTES: &str = "config.kubernetes.io/origin";
+
 /// A JSON patch finds annotations where kustomize keeps notes of its own in them.
-fn with_annotations(object: &mut Node, by: &Position) {
+fn with_notes(object: &mut Node, by: &Position) {
     let Some(metadata) = object.get_mut("metadata").and_then(Node::as_mapping_mut) else { return };
     if metadata.get("annotations").is_none_or(Node::is_null) {
         metadata.set(Key::new("annotations", by), Node::mapping(Origin::new(by.clone())));
     }
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Node::as_mapping_mut) {
+        annotations.set(Key::new(NOTES, by), Node::string("", Origin::new(by.clone())));
+    }
+}
+
+/// Takes the notes out; tells whether they were still there, or went with the annotations.
+fn without_notes(object: &mut Node) -> bool {
+    let annotations = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("annotations"));
+    annotations.and_then(Node::as_mapping_mut).is_some_and(|annotations| annotations.remove(NOTES).is_some())
 }
 
 /// What is said where nothing matches and kustomize says nothing.
@@ -195,8 +219,8 @@ pub fn unmatched(at: &Node, what: &str, selector: &Selector, work: &Work<'_>) ->
 }
 
 /// Patches that name their object themselves.
-fn merge_untargeted(documents: Vec<Node>, by: &Position, allowed: Allowed, work: &mut Work<'_>) -> Result<()> {
-    for patch in &from_documents(documents)? {
+fn merge_untargeted(patches: &[Resource], by: &Position, allowed: Allowed, work: &mut Work<'_>) -> Result<()> {
+    for patch in patches {
         let id = patch.id();
         let at = match work.resources.find(id)[..] {
             [one] => one,

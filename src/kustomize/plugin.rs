@@ -80,10 +80,6 @@ pub fn transformer(config: &Resource) -> Result<Boxed> {
     }
     if kind == "ValueAddTransformer" {
         let typed: ValueAddConfig = decode(node)?;
-        if !typed.target_file_path.is_empty() {
-            let at = field(node, "targetFilePath");
-            return Err(Diagnostic::on(at, "`targetFilePath` is not supported; list the `targets` here").into());
-        }
         return Ok(Box::new(ValueAdd { typed, entry: node.clone() }));
     }
     let settings: Settings = decode(node)?;

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use super::fieldpath::{Create, FieldPath};
-use super::identity::Id;
+use super::identity::{DEFAULT_NAMESPACE, Id};
 use super::patch::unmatched;
 use super::resource::Resources;
 use super::selector::Selector;
@@ -55,6 +55,11 @@ pub struct FieldOptions {
 }
 
 const DEFAULT_PATH: &str = "metadata.name";
+
+/// Sources know no kinds without namespace.
+fn spelled_out(namespace: &str) -> &str {
+    if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace }
+}
 
 /// All of `replacements`.
 pub struct Replacements {
@@ -121,7 +126,7 @@ impl Run<'_> {
                 && fits(&source.version, &id.version)
                 && fits(&source.kind, &id.kind)
                 && fits(&source.name, &id.name)
-                && fits(&source.namespace, &id.namespace)
+                && (source.namespace.is_empty() || spelled_out(&source.namespace) == spelled_out(&id.namespace))
         };
         let found: Vec<_> = resources.iter().filter(|resource| resource.ids().any(wanted)).collect();
         let object = match found[..] {
@@ -178,9 +183,11 @@ impl Run<'_> {
         let (mut found, mut rejections) = (false, 0);
         for index in 0..work.resources.len() {
             let resource = work.resources.get(index);
-            let rejected = reject
-                .iter()
-                .any(|matcher| resource.ids().any(|id| matcher.matches_id(id)) && matcher.matches_metadata(resource));
+            // The identity or the labels: each is enough, even if both are asked for.
+            let rejected = reject.iter().any(|matcher| {
+                (!matcher.any_id() && resource.ids().any(|id| matcher.matches_id(id)))
+                    || (matcher.asks_metadata() && matcher.matches_metadata(resource))
+            });
             let selected = resource.ids().any(|id| select.matches_id(id)) && select.matches_metadata(resource);
             if !selected || rejected {
                 rejections += usize::from(selected);
@@ -295,8 +302,15 @@ fn set_value(slot: &mut Node, value: &Node, options: &FieldOptions, at: &Node, b
                 }
             }
         }
-        (Value::Scalar(_), _) if !created => {
-            return Err(misfit().hint("leave the key out of the target and use `options: {create: true}`").into());
+        // What kustomize copies is the text of the source, and a mapping or list has none.
+        (Value::Scalar(old), _) if !created => {
+            if !matches!(resolve(old), Resolved::Str(_) | Resolved::Null) {
+                return Err(misfit().hint("leave the key out of the target and use `options: {create: true}`").into());
+            }
+            let mut emptied = old.clone();
+            emptied.tag = matches!(resolve(old), Resolved::Str(_)).then_some(Tag::Str).or(old.tag);
+            emptied.text.clear();
+            new.value = Value::Scalar(emptied);
         }
         _ => {}
     }

@@ -89,6 +89,13 @@ impl Resource {
         }
     }
 
+    /// Forgets where it came from, because a patch took the annotations away that kustomize keeps that in. (Its former
+    /// names are kept apart from them.)
+    pub fn forget(&mut self) {
+        self.origin = None;
+        self.transformations.clear();
+    }
+
     /// Whether kustomize would have notes on this object, which it keeps in annotations.
     pub fn is_noted(&self) -> bool {
         self.generated || !self.earlier.is_empty() || self.origin.is_some()

@@ -76,14 +76,16 @@ fn fits(regex: &Option<Regex>, text: &str) -> bool {
 }
 
 impl Matcher {
-    /// Names and namespaces may be former ones, group, version and kind are the present ones.
+    /// Names and namespaces may be the first or the present ones, group, version and kind are the present ones. A
+    /// namespace that was not given is `default`.
     pub fn matches(&self, resource: &Resource) -> bool {
-        let id = resource.id();
+        let (id, first) = (resource.id(), resource.first_id());
+        let either = |regex: &Option<Regex>, now: &str, then: &str| fits(regex, now) || fits(regex, then);
         fits(&self.group, &id.group)
             && fits(&self.version, &id.version)
             && fits(&self.kind, &id.kind)
-            && resource.ids().any(|id| fits(&self.namespace, &id.namespace))
-            && resource.ids().any(|id| fits(&self.name, &id.name))
+            && either(&self.namespace, id.effective_namespace(), first.effective_namespace())
+            && either(&self.name, &id.name, &first.name)
             && self.matches_metadata(resource)
     }
 
@@ -99,6 +101,16 @@ impl Matcher {
     /// A document as it is, whatever its name was before.
     pub fn matches_document(&self, document: &Node) -> bool {
         self.matches_id(&Id::of(document)) && self.labels_and_annotations(document)
+    }
+
+    /// Whether nothing is said of identities.
+    pub fn any_id(&self) -> bool {
+        [&self.group, &self.version, &self.kind, &self.name, &self.namespace].iter().all(|part| part.is_none())
+    }
+
+    /// Whether labels or annotations are asked for.
+    pub fn asks_metadata(&self) -> bool {
+        !self.labels.is_empty() || !self.annotations.is_empty()
     }
 
     pub fn matches_metadata(&self, resource: &Resource) -> bool {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::fieldpath::{Create, FieldPath};
 use super::selector::Selector;
 use super::transformer::{Transform, Work, elements, field};
-use crate::document::{Cause, ChangeKind, Diagnostic, Node, Value};
+use crate::document::{Cause, ChangeKind, Decoder, Diagnostic, Node, Value};
 use crate::error::Result;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,10 +35,11 @@ pub struct ValueAdd {
 
 impl Transform for ValueAdd {
     fn apply(&self, work: &mut Work<'_>) -> Result<()> {
+        let (typed, list) = self.targets(work)?;
         let value = field(&self.entry, "value");
         let by = &value.origin.at;
-        for (index, target) in self.typed.targets.iter().enumerate() {
-            let at = elements(&self.entry, "targets").get(index).unwrap_or(&self.entry);
+        for (index, target) in typed.iter().enumerate() {
+            let at = list.get(index).unwrap_or(&self.entry);
             let select = target.selector.as_ref().map(|s| s.compile(field(at, "selector"))).transpose()?;
             let reject = target.not_selector.as_ref().map(|s| s.compile(field(at, "notSelector"))).transpose()?;
             if target.file_path_position < 0 {
@@ -61,6 +62,27 @@ impl Transform for ValueAdd {
 }
 
 impl ValueAdd {
+    /// The targets as they are read and where they are written: here, or in a file of their own.
+    fn targets(&self, work: &Work<'_>) -> Result<(Vec<ValueAddTarget>, Vec<Node>)> {
+        if self.typed.target_file_path.is_empty() {
+            return Ok((self.typed.targets.clone(), elements(&self.entry, "targets").to_vec()));
+        }
+        let at = field(&self.entry, "targetFilePath");
+        if !self.typed.targets.is_empty() {
+            return Err(Diagnostic::on(at, "both `targets` and `targetFilePath` given").into());
+        }
+        let documents = work.place.load(at)?.documents;
+        let list = documents.first().map(|document| match document.as_sequence() {
+            Some(items) => items.to_vec(),
+            None => elements(document, "targets").to_vec(),
+        });
+        let list = list.filter(|list| !list.is_empty());
+        let list = list.ok_or_else(|| Diagnostic::on(at, "this file holds no list of targets"))?;
+        let rules = Decoder { any_case: true, strict_text: false };
+        let typed = list.iter().map(|target| rules.decode(target)).collect::<Result<_>>()?;
+        Ok((typed, list))
+    }
+
     fn set(&self, node: &mut Node, value: &Node, position: i64) -> Result<()> {
         let cause = Cause::new(ChangeKind::ValueAdd, &value.origin.at);
         if position == 0 {

@@ -63,12 +63,12 @@ pub fn collect(
             (true, false) => format!("{}/{}", wanted.group, wanted.version),
         };
         let id = Id::new(&api_version, &wanted.kind, &wanted.name, &wanted.namespace);
-        let anywhere = wanted.namespace.is_empty() && !id.cluster;
-        let fits = |other: &Id| match anywhere {
-            true => {
-                (&other.group, &other.version, &other.kind, &other.name) == (&id.group, &id.version, &id.kind, &id.name)
-            }
-            false => other.same(&id),
+        // What is asked for is never without namespace, so that one that is given excludes kinds that have none.
+        let same = |other: &Id| {
+            (&other.group, &other.version, &other.kind, &other.name) == (&id.group, &id.version, &id.kind, &id.name)
+        };
+        let fits = |other: &Id| {
+            same(other) && (wanted.namespace.is_empty() || other.effective_namespace() == wanted.namespace)
         };
         let found: Vec<usize> = (0..resources.len()).filter(|at| resources.get(*at).ids().any(fits)).collect();
         match found[..] {
