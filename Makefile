@@ -128,6 +128,13 @@ conformance: ## Run the cases in CASES=folder through the overlay engine and pri
 differential: ## Render TREES random trees of kustomizations (from SEED on) beside an official kubectl
 	DIFFERENTIAL_TREES=$(or $(TREES),500) DIFFERENTIAL_SEED=$(or $(SEED),1) $(CARGO) test --locked --test differential -- --nocapture
 
+.PHONY: fuzz bench-documents
+fuzz: ## Fuzz the loader and the patch engine for ten minutes of processor time each (SECONDS_EACH=600)
+	@PATH="$$(tools/rust-path):$$PATH" SECONDS_EACH=$(or $(SECONDS_EACH),600) fuzz/run
+
+bench-documents: build ## Time and memory of rendering overlays beside kustomize (minutes; SMALL=1: seconds)
+	benches/documents.py --program "$(IMAGEBUILDER)" $(if $(SMALL),--small)
+
 bench-peers: ## Build the same image with mmdebstrap, vmdb2, debos, mkosi and with ours, in turns, as root (hours; SUBSET=ci: minutes)
 	@benches/peers/setup $(if $(SUBSET),--subset $(SUBSET)) $(TOOLS)
 	@$(MAKE) compile

@@ -98,3 +98,52 @@ fn cases() {
     println!("{} of {count} cases pass", count - failures.len());
     assert!(failures.is_empty(), "{} of {count} cases fail\n{}", failures.len(), failures.join("\n"));
 }
+
+/// Every kustomization of a checkout of airshipctl or treasuremap (`AIRSHIP_MANIFESTS`), by itself: all that need no
+/// function in a container must render. Those are told by the reason they are refused for, and counted.
+#[test]
+fn airship_manifests() {
+    let Some(folder) = std::env::var_os("AIRSHIP_MANIFESTS").map(PathBuf::from).filter(|path| path.is_dir()) else {
+        println!("no folder of Airship manifests given (AIRSHIP_MANIFESTS): they are not rendered");
+        return;
+    };
+    let mut folders = Vec::new();
+    kustomizations(&folder, &mut folders);
+    folders.sort();
+    let (mut rendered, mut functions, mut empty, mut failures) = (0, 0, 0, Vec::new());
+    for dir in &folders {
+        let options = Options { order: Order::Legacy, ..Options::default() };
+        match build(dir, &options) {
+            Ok(_) => rendered += 1,
+            Err(error) if error.to_string().contains("is a function in a container") => functions += 1,
+            Err(error) if error.to_string().contains("kustomization is empty") => empty += 1,
+            Err(error) => failures.push(format!("{}: {error}", dir.display())),
+        }
+    }
+    println!(
+        "{rendered} of {} render, {functions} need functions in containers, {empty} hold nothing, {} fail",
+        folders.len(),
+        failures.len()
+    );
+    failures.iter().for_each(|failure| println!("  {failure}"));
+    let allowed = number("AIRSHIP_FAILURES", 0);
+    assert!(failures.len() <= allowed, "{} of {} fail, {allowed} may", failures.len(), folders.len());
+}
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn kustomizations(dir: &Path, found: &mut Vec<PathBuf>) {
+    let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    if let Some(text) = names.iter().find_map(|name| fs::read_to_string(dir.join(name)).ok()) {
+        if !text.contains("kind: Component") {
+            found.push(dir.to_owned());
+        }
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            kustomizations(&entry.path(), found);
+        }
+    }
+}

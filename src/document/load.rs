@@ -14,6 +14,7 @@ use super::diagnostic::Diagnostic;
 use super::node::{Entry, Key, Mapping, Node, Origin, Scalar, Style, Tag, Value};
 use super::scalar::{Resolved, resolve};
 use super::source::{Position, Source};
+use super::syntax::culprit;
 use crate::error::{Context, Error, Result};
 
 const FILE_LIMIT: u64 = 64 << 20;
@@ -401,7 +402,15 @@ impl<'a> Run<'a> {
         let start = self.offset(marker);
         let width = self.source.text().get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         let at = Position::new(self.source, marker.line(), marker.col() + 1, start..start + width);
-        let diagnostic = Diagnostic::at(&at, format!("not valid YAML: {}", error.info()));
+        let mut diagnostic = Diagnostic::at(&at, format!("not valid YAML: {}", error.info()));
+        if let Some(found) = culprit(self.source.text(), start, error.info()) {
+            let place = Position::new(self.source, found.line, found.column, found.range);
+            diagnostic = Diagnostic::at(&place, format!("not valid YAML: {}", error.info()));
+            diagnostic = diagnostic.label(found.message);
+            if place.line() != at.line() {
+                diagnostic = diagnostic.note(&at, "where reading stopped");
+            }
+        }
         match error.kind() {
             ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation => {
                 diagnostic.hint("YAML is indented with spaces; replace the tab").into()

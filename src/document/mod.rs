@@ -16,6 +16,7 @@ mod origins;
 mod path;
 mod scalar;
 mod source;
+mod syntax;
 
 pub use compare::{Difference, differences};
 pub use de::{Decoder, Misfit, decode};

@@ -48,7 +48,7 @@ pub use object::{find_object, object_name};
 pub use order::Order;
 pub use selector::Selector;
 
-use crate::document::{Diagnostic, Node, Origin, to_yaml};
+use crate::document::{Cause, ChangeKind, Diagnostic, Node, Origin, load_str, to_yaml};
 use crate::error::{Error, Result};
 use crate::report::Reporter;
 
@@ -106,6 +106,26 @@ fn finish(built: folder::Built, options: &Options) -> Result<Vec<Node>> {
     }
     order::sort(&mut resources, built.sort.as_ref(), options.order);
     Ok(resources.into_iter().map(|resource| resource.node).collect())
+}
+
+/// One object with a patch text applied: objects to merge, or a list of JSON patch operations. `None` when the patch
+/// deletes the object.
+pub fn patched(object: &Node, patch: &str) -> Result<Option<Node>> {
+    let mut object = object.clone();
+    let schema = schema::Schema::builtin();
+    for document in load_str("patch", patch)? {
+        if document.as_sequence().is_some() {
+            json6902::apply(&mut object, &document, &document.origin.at)?;
+            continue;
+        }
+        let id = identity::Id::of(&object);
+        let cause = Cause::new(ChangeKind::Patch, &document.origin.at);
+        let of = schema.of(&id.api_version(), &id.kind);
+        if merge::merge(&mut object, &document, &schema, of, cause)? == merge::Outcome::Deleted {
+            return Ok(None);
+        }
+    }
+    Ok(Some(object))
 }
 
 /// Builds a folder and writes it as kustomize does.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::identity::{Id, Key};
-use crate::document::{Diagnostic, Node, Position, Resolved, Tag, Value, resolve, suggestion};
+use crate::document::{Diagnostic, Node, Position, Resolved, Tag, Value, nearest, resolve, suggestion};
 use crate::error::{Error, Result};
 
 /// What a generated object does where one of the same identity is there already.
@@ -264,7 +264,7 @@ impl Resources {
         names.sort();
         names.dedup();
         let wanted = id.to_string();
-        let near = crate::document::nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
+        let near = nearest(&wanted, names.iter().map(String::as_str)).map(str::to_owned);
         let mut shown: Vec<&str> = names.iter().map(String::as_str).take(8).collect();
         shown.extend(near.as_deref().filter(|near| !names[..names.len().min(8)].iter().any(|name| name == near)));
         suggestion(&wanted, "defined here", &shown)
@@ -312,10 +312,24 @@ fn check_object(node: &Node) -> Result<()> {
     }
     let is_list = kind.ends_with("List") && node.get("items").is_some();
     if !is_list && node.at(&["metadata", "name"]).and_then(Node::text).is_none_or(str::is_empty) {
-        let at = node.get("metadata").unwrap_or(node);
-        return Err(Diagnostic::on(at, format!("object of kind {kind} without `metadata.name`")).into());
+        return Err(nameless(node, kind).into());
     }
     check(node, true)
+}
+
+/// An object without name; where a key looks as if it were meant, that is the place.
+fn nameless(node: &Node, kind: &str) -> Diagnostic {
+    let message = format!("object of kind {kind} without `metadata.name`");
+    let (within, wanted) = match node.get("metadata") {
+        Some(metadata) => (metadata, "name"),
+        None => (node, "metadata"),
+    };
+    let keys = || within.as_mapping().into_iter().flat_map(|mapping| &mapping.entries).map(|entry| &entry.key);
+    let near = nearest(wanted, keys().map(|key| key.text.as_str()));
+    match keys().find(|key| Some(key.text.as_str()) == near && key.text != wanted) {
+        Some(key) => Diagnostic::at(&key.at, message).hint(format!("did you mean `{wanted}`?")),
+        None => Diagnostic::on(within, message),
+    }
 }
 
 /// Annotations are text, whatever they look like, and empty ones are left out: kustomize reads and writes them as a

@@ -1,0 +1,33 @@
+//! Any bytes as a file of documents: reading ends, within bounds, and what was read is written as text that reads the
+//! same again.
+
+#![no_main]
+#![allow(dead_code, unused_imports)]
+
+#[path = "../../src/document/mod.rs"]
+mod document;
+#[path = "../../src/error.rs"]
+mod error;
+#[path = "../../src/interrupt.rs"]
+mod interrupt;
+
+use document::{Loader, document as written};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    for last_key_wins in [false, true] {
+        let Ok(loaded) = Loader { last_key_wins }.text("fuzz", bytes) else { continue };
+        for node in &loaded.documents {
+            let text = written(node);
+            // `.nan` is no number that equals itself.
+            if text.contains(".nan") {
+                continue;
+            }
+            let again = Loader::default().text("written", text.as_bytes());
+            let again = again.unwrap_or_else(|error| panic!("{error}\n{text}")).documents;
+            if !node.is_null() && again.first().is_none_or(|first| written(first) != text) {
+                panic!("reads differently:\n{text}");
+            }
+        }
+    }
+});
