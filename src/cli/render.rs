@@ -1,13 +1,16 @@
 //! `render`: the documents that a kustomization folder stands for.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Globals, output};
 use crate::document::{Node, leaves, origins, steps_json, to_json, to_yaml, to_yaml_commented};
 use crate::error::{Context, Error, Kind, Result};
-use crate::kustomize::{self, Order, object_name};
+use crate::kustomize::{self, Fetch, Order, object_name};
+use crate::package::http::{Client, Patience, Proxies};
 
 /// Print the documents that a kustomization folder stands for, as `kustomize build` does
 ///
@@ -45,6 +48,10 @@ pub struct Args {
     /// The order of the documents, where the kustomization has no `sortOptions`
     #[arg(long, value_name = "ORDER", value_enum)]
     pub reorder: Option<Reorder>,
+
+    /// Fetch resources that a digest pins (`https://host/file.yaml?sha256=DIGEST`)
+    #[arg(long)]
+    pub allow_remote: bool,
 
     /// Accepted as kustomize accepts it; programs are never run
     #[arg(long, hide = true)]
@@ -120,6 +127,29 @@ fn comment(node: &Node) -> String {
     origins(node).first().map(|entry| entry.chain.join(" <- ")).unwrap_or_default()
 }
 
+/// The largest file that is fetched, in bytes: more than any set of documents takes.
+const REMOTE_LIMIT: u64 = 64 << 20;
+
+/// How remote resources are fetched: through the proxies of the environment, in bounded time and size.
+fn fetch() -> Result<Fetch> {
+    let variables =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let client = Client::new(Proxies::from_variables(variables), Patience::default())?;
+    Ok(Arc::new(move |url| {
+        let mut response = client.get(url, 0)?;
+        if response.status != 200 {
+            return Err(Error::new(Kind::Network, format!("{url}: the server answers {}", response.status)));
+        }
+        let mut bytes = Vec::new();
+        let read = response.body.by_ref().take(REMOTE_LIMIT + 1).read_to_end(&mut bytes);
+        read.map_err(|error| client.unreachable(url, error))?;
+        if bytes.len() as u64 > REMOTE_LIMIT {
+            return Err(Error::documents(format!("{url} is larger than {} MiB", REMOTE_LIMIT >> 20)));
+        }
+        Ok(bytes)
+    }))
+}
+
 pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let (dir, form) = args.asked()?;
     let order = match args.reorder {
@@ -127,7 +157,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         Some(Reorder::Legacy) | None => Order::Legacy,
     };
     let unrestricted = args.load_restrictor == LoadRestrictor::None;
-    let options = kustomize::Options { unrestricted, order, reporter: Some(globals.reporter()), unmatched: None };
+    let fetch = if args.allow_remote { Some(fetch()?) } else { None };
+    let reporter = Some(globals.reporter());
+    let options = kustomize::Options { unrestricted, order, reporter, fetch, unmatched: None };
     let documents = kustomize::build(dir, &options)?;
     if let Some(file) = &args.origins_file {
         let text = pretty(&table(&documents))?;

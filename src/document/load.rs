@@ -14,13 +14,15 @@ use super::diagnostic::Diagnostic;
 use super::node::{Entry, Key, Mapping, Node, Origin, Scalar, Style, Tag, Value};
 use super::scalar::{Resolved, resolve};
 use super::source::{Position, Source};
-use super::syntax::culprit;
+use super::syntax::{culprit, with_indent};
 use crate::error::{Context, Error, Result};
 
 const FILE_LIMIT: u64 = 64 << 20;
 const DOCUMENT_LIMIT: usize = 4 << 20;
 const DOCUMENTS_LIMIT: usize = 1000;
 const DEPTH_LIMIT: usize = 128;
+/// How many bytes are read again in all because of quoted text that is indented too little.
+const REREAD_LIMIT: usize = 64 << 20;
 /// What aliases may add to a document, as [`Node::weight`] counts: values, and 25 MB if it is all text.
 const ALIAS_BUDGET: usize = 100_000;
 
@@ -66,10 +68,22 @@ impl Loader {
 
     /// Reads a text that the kustomization in `folder` brings.
     pub fn text_of(self, folder: Option<&str>, name: &str, bytes: &[u8]) -> Result<Loaded> {
-        let text = decode_text(name, bytes)?;
-        let source = Source::in_folder(name, text, folder);
-        let (documents, notices) = Run::new(self, &source, source.text()).finish()?;
-        Ok(Loaded { documents, notices, source })
+        let mut source = Source::in_folder(name, decode_text(name, bytes)?, folder);
+        let (mut first, mut work) = (None, 0);
+        loop {
+            let (read, thin) = Run::new(self, &source, source.text()).finish();
+            let error = match read {
+                Ok((documents, notices)) => return Ok(Loaded { documents, notices, source }),
+                Err(error) => first.unwrap_or(error),
+            };
+            // Other readers take quoted text whose lines are indented too little. What they stand for is known, so it is
+            // read again with more indentation; if that leads nowhere, the first error is the one to tell.
+            work += source.text().len();
+            let wider = thin.filter(|_| work <= REREAD_LIMIT).and_then(|at| with_indent(source.text(), at));
+            let Some(wider) = wider else { return Err(error) };
+            first = Some(error);
+            source = Source::in_folder(name, wider, folder);
+        }
     }
 
     /// Reads documents written inside a text of another document (an inline patch). Where the text is a literal
@@ -79,7 +93,7 @@ impl Loader {
         let outer = node.origin.at.source();
         if let Some(masked) = masked_block(node, text) {
             // The file with everything before the block blanked out: same lines, same columns.
-            let (documents, notices) = Run::new(self, outer, &masked).finish()?;
+            let (documents, notices) = Run::new(self, outer, &masked).finish().0?;
             return Ok(Loaded { documents, notices, source: outer.clone() });
         }
         self.text_of(node.origin.at.overlay(), &format!("{} (inline)", node.origin.at), text.as_bytes())
@@ -142,6 +156,8 @@ struct Run<'a> {
     anchors: HashMap<usize, Option<Node>>,
     budget: usize,
     notices: Vec<String>,
+    /// Where quoted text goes on with too little indentation.
+    thin: Option<usize>,
 }
 
 impl<'a> Run<'a> {
@@ -151,12 +167,14 @@ impl<'a> Run<'a> {
         limits.set_emit_comments(false);
         limits.disallow_directives = true;
         let parser = Parser::new_from_str_with_options(text, limits);
-        Run { options, source, parser, anchors: HashMap::new(), budget: ALIAS_BUDGET, notices: Vec::new() }
+        Run { options, source, parser, anchors: HashMap::new(), budget: ALIAS_BUDGET, notices: Vec::new(), thin: None }
     }
 
-    fn finish(mut self) -> Result<(Vec<Node>, Vec<String>)> {
-        let documents = self.documents()?;
-        Ok((documents, self.notices))
+    /// Documents and notices, and where quoted text is indented too little, if that is why reading stopped.
+    fn finish(mut self) -> (Result<(Vec<Node>, Vec<String>)>, Option<usize>) {
+        let documents = self.documents();
+        let notices = self.notices;
+        (documents.map(|documents| (documents, notices)), self.thin)
     }
 
     fn documents(&mut self) -> Result<Vec<Node>> {
@@ -397,13 +415,16 @@ impl<'a> Run<'a> {
         Diagnostic::at(&self.position(span), message).into()
     }
 
-    fn syntax(&self, error: &granit_parser::ScanError) -> Error {
+    fn syntax(&mut self, error: &granit_parser::ScanError) -> Error {
         let marker = *error.marker();
         let start = self.offset(marker);
+        if matches!(error.kind(), ErrorKind::InvalidQuotedScalarIndent) {
+            self.thin = Some(start);
+        }
         let width = self.source.text().get(start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
         let at = Position::new(self.source, marker.line(), marker.col() + 1, start..start + width);
         let mut diagnostic = Diagnostic::at(&at, format!("not valid YAML: {}", error.info()));
-        if let Some(found) = culprit(self.source.text(), start, error.info()) {
+        if let Some(found) = culprit(self.source.text(), start, &error.info()) {
             let place = Position::new(self.source, found.line, found.column, found.range);
             diagnostic = Diagnostic::at(&place, format!("not valid YAML: {}", error.info()));
             diagnostic = diagnostic.label(found.message);

@@ -1,7 +1,7 @@
 //! Where a mistake in the syntax was made, when the parser only notices it lines later: the quote or bracket that nobody
 //! closed, the key without colon, the tab.
 //!
-//! Owns: [`culprit`]. Looks at text only, and only backwards from where the parser stopped.
+//! Owns: [`culprit`], [`with_indent`]. Looks at text only, and only backwards from where the parser stopped.
 
 use std::ops::Range;
 
@@ -67,6 +67,40 @@ fn lines_before(text: &str, offset: usize) -> Vec<Line<'_>> {
     }
     let first = lines.len().saturating_sub(REACH);
     lines.split_off(first)
+}
+
+/// The text with the quoted value that goes on at `offset` indented as deep as its quote; `None` where none is found. The
+/// blanks at the start of such a line are no part of the value.
+pub fn with_indent(text: &str, offset: usize) -> Option<String> {
+    let line = text.get(..offset)?.rfind('\n')?;
+    let lines = lines_before(text, line);
+    let opened = lines.iter().rev().find_map(open_quote)?;
+    let from = opened.range.start;
+    let bytes = text.as_bytes();
+    let quote = *bytes.get(from)?;
+    let mut end = from + 1;
+    loop {
+        match bytes.get(end)? {
+            b'\\' if quote == b'"' => end += 1,
+            b'\'' if quote == b'\'' && bytes.get(end + 1) == Some(&b'\'') => end += 1,
+            byte if *byte == quote => break,
+            _ => {}
+        }
+        end += 1;
+    }
+    let deep = " ".repeat(opened.column);
+    let value = text.get(from..end)?;
+    let mut wider = String::with_capacity(text.len() + value.len());
+    wider.push_str(&text[..from]);
+    for (at, line) in value.split('\n').enumerate() {
+        if at > 0 {
+            wider.push('\n');
+            wider.push_str(if line.trim().is_empty() { "" } else { &deep });
+        }
+        wider.push_str(line);
+    }
+    wider.push_str(&text[end..]);
+    (wider.len() > text.len()).then_some(wider)
 }
 
 /// A quote that starts a value and is not closed on its line.
@@ -150,6 +184,14 @@ mod tests {
         assert_eq!(line("a: 'x'\nb: \"y\nc: z\n", "c:", complaint), Some((2, 4)));
         assert_eq!(line("a: it's\nb: 'y\nc: z\n", "c:", complaint), Some((2, 4)));
         assert_eq!(line("a: \"x\\\"\"\nb: y\nc: z\n", "c:", complaint), None);
+    }
+
+    #[test]
+    fn quoted_text_is_indented_to_its_end() {
+        let text = "a:\n  b: 'x\n  it''s\n\n  z'\n  c: d\n";
+        let wider = with_indent(text, text.find("it").unwrap()).unwrap();
+        assert_eq!(wider, "a:\n  b: 'x\n        it''s\n\n        z'\n  c: d\n");
+        assert_eq!(with_indent("a: \"x\nb: c\n", 6), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::resource::{Provenance, Resource, Resources, from_documents, read_anno
 use super::schema::Schema;
 use super::transformer::{Step, Work};
 use super::variables::{self, Variable};
-use super::{Options, crds, hash, name_reference, plugin, steps};
+use super::{Options, crds, hash, name_reference, plugin, remote, steps};
 use crate::document::{Diagnostic, Loader, Node, Position, Value};
 use crate::error::Result;
 use crate::interrupt;
@@ -137,6 +137,10 @@ impl<'a> Builder<'a> {
 
     /// An entry of `resources`: a folder or a file.
     fn resource(&mut self, place: &Place, entry: &Node, into: &mut Accumulated) -> Result<()> {
+        if place.is_elsewhere(entry) {
+            let documents = remote::load(entry, self.options.fetch.as_ref())?.documents;
+            return self.loaded(documents, entry.text().unwrap_or_default().to_owned(), into);
+        }
         if place.is_folder(entry)? {
             let inner = place.folder(entry)?;
             self.check_cycle(&inner, entry)?;
@@ -147,12 +151,17 @@ impl<'a> Builder<'a> {
             }
             return below.variables.into_iter().try_for_each(|one| variables::add(&mut into.variables, one));
         }
-        let mut resources = from_documents(place.load(entry)?.documents)?;
+        let path = place.trail(entry.text().unwrap_or_default());
+        self.loaded(place.load(entry)?.documents, path, into)
+    }
+
+    /// Takes in the documents of a file; `path` is how `buildMetadata` names it.
+    fn loaded(&self, documents: Vec<Node>, path: String, into: &mut Accumulated) -> Result<()> {
+        let mut resources = from_documents(documents)?;
         for resource in &mut resources {
             read_annotations(&mut resource.node)?;
             if self.metadata.any {
-                let path = place.trail(entry.text().unwrap_or_default());
-                resource.origin = Some(Provenance { path: Some(path), configured: None });
+                resource.origin = Some(Provenance { path: Some(path.clone()), configured: None });
             }
         }
         into.resources.append(resources)

@@ -114,6 +114,13 @@ impl File {
         )
     }
 
+    /// The kustomization of a folder as it is written, whatever it says; nothing if it says nothing.
+    pub fn node(dir: &Path, shown: &Path) -> Result<Option<Node>> {
+        let path = find(dir, shown)?;
+        let name = shown.join(path.file_name().unwrap_or_default()).display().to_string();
+        Ok(Loader { last_key_wins: true }.file(&path, &name)?.documents.into_iter().next())
+    }
+
     /// Reads a kustomization that is not in a file.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         Self::from_loaded(Loader { last_key_wins: true }.text(name, text.as_bytes())?, name)

@@ -2,7 +2,7 @@
 //! value still knowing which line and which overlay set it.
 //!
 //! Owns: [`build`], [`render`], [`select`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
-//! builds), down to the bytes. Stricter than kustomize on purpose: remote resources, helm, plugins that are programs and
+//! builds), down to the bytes. Stricter than kustomize on purpose: remote resources (unless pinned and allowed), helm, plugins that are programs and
 //! functions in containers are refused. The order of work in a folder is in `folder.rs`; each transformer and generator
 //! has a file of its own, named as kustomize names it.
 
@@ -23,6 +23,7 @@ mod json6902;
 mod keyed_list;
 mod kustomization;
 mod labels;
+mod lint;
 mod merge;
 mod name_reference;
 mod namespace;
@@ -31,6 +32,7 @@ mod order;
 mod patch;
 mod place;
 mod plugin;
+mod remote;
 mod replacement;
 mod replicas;
 mod resource;
@@ -44,8 +46,10 @@ mod variables;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+pub use lint::lint;
 pub use object::{find_object, object_name};
 pub use order::Order;
+pub use remote::Fetch;
 pub use selector::Selector;
 
 use crate::document::{Cause, ChangeKind, Diagnostic, Node, Origin, load_str, to_yaml};
@@ -62,6 +66,8 @@ pub struct Options {
     pub order: Order,
     /// Hears of odd but accepted input. Default: nobody.
     pub reporter: Option<Reporter>,
+    /// How resources at an address are fetched, each pinned by its digest. Default: they are refused.
+    pub fetch: Option<Fetch>,
     /// Takes the patches and replacements that match nothing. Default: the reporter is told, as kustomize accepts them.
     pub unmatched: Option<Unmatched>,
 }

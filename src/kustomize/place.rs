@@ -4,6 +4,7 @@
 
 use std::path::{Component as Part, Path, PathBuf};
 
+use super::remote::{is_remote, refusal};
 use crate::document::{Diagnostic, Loaded, Loader, Node, nearest, read_limited};
 use crate::error::{Context, Error, Result};
 
@@ -47,6 +48,11 @@ impl Place {
         tidy(&self.trail.join(file)).display().to_string()
     }
 
+    /// Whether an entry names something elsewhere, and nothing here.
+    pub fn is_elsewhere(&self, entry: &Node) -> bool {
+        entry.text().is_some_and(|text| is_remote(text) && !self.real.join(text).exists())
+    }
+
     pub fn is_folder(&self, entry: &Node) -> Result<bool> {
         Ok(self.real.join(self.relative(entry, entry.text().unwrap_or_default())?).is_dir())
     }
@@ -63,12 +69,8 @@ impl Place {
                 .hint("name files and folders relative to this kustomization")
                 .into());
         }
-        let remote = ["://", "?ref=", "git::"].iter().any(|mark| text.contains(mark))
-            || ["git@", "gh:", "github.com/", "github.com:"].iter().any(|start| text.starts_with(start));
-        if remote && !self.real.join(&path).exists() {
-            return Err(Diagnostic::on(entry, format!("remote resource `{text}`"))
-                .hint("builds do not depend on what a server gives today: keep a copy in the repository")
-                .into());
+        if is_remote(text) && !self.real.join(&path).exists() {
+            return Err(refusal(entry, text));
         }
         Ok(path)
     }
@@ -94,6 +96,11 @@ impl Place {
         let (real, shown) = self.file(entry, path)?;
         let bytes = read_limited(&real).with_context(|| format!("reading {shown}"))?;
         Ok((bytes, shown))
+    }
+
+    /// Whether a file that an entry names is there and may be read.
+    pub fn check_file(&self, entry: &Node) -> Result<()> {
+        self.file(entry, entry.text().unwrap_or_default()).map(drop)
     }
 
     fn file(&self, entry: &Node, path: &str) -> Result<(PathBuf, String)> {

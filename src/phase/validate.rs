@@ -241,14 +241,38 @@ impl Work<'_> {
             Err(error) if matches!(error.kind(), Kind::Interrupted | Kind::Space) => Err(error),
             Err(error) => {
                 self.add(Problem::of_error("render", &name, &error));
-                for file in yaml_files(folder)? {
-                    if let Err(error) = load_file(&file) {
-                        self.add(Problem::of_error("render", &name, &error));
-                    }
-                }
+                self.piecemeal(&name, folder)?;
                 Ok(None)
             }
         }
+    }
+
+    /// What can be told of a kustomization that does not build: everything wrong with its file, with those of the
+    /// folders it uses, and with every document in them by itself.
+    fn piecemeal(&mut self, name: &str, folder: &Path) -> Result<()> {
+        let (errors, mut folders) = kustomize::lint(folder).unwrap_or_default();
+        errors.iter().for_each(|error| self.add(Problem::of_error("render", name, error)));
+        if folders.is_empty() {
+            folders.push(folder.to_owned());
+        }
+        for file in folders.iter().map(|folder| yaml_files(folder)).collect::<Result<Vec<_>>>()?.concat() {
+            let documents = match load_file(&file) {
+                Ok(documents) => documents,
+                Err(error) => {
+                    self.add(Problem::of_error("render", name, &error));
+                    continue;
+                }
+            };
+            for document in &documents {
+                let misfits = schema::of(document).map(|kind| kind.misfits(document)).unwrap_or_default();
+                // A part of a document need not be whole.
+                let told = misfits.into_iter().filter(|misfit| !misfit.diagnostic.message().contains("missing field"));
+                told.for_each(|misfit| {
+                    self.add(Problem::of_diagnostic("schema", Severity::Error, name, misfit.diagnostic));
+                });
+            }
+        }
+        Ok(())
     }
 
     fn documents(&mut self, entry: &str, documents: &[Node], executor: Option<&Node>) {
