@@ -147,6 +147,9 @@ fn decode_text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     })
 }
 
+/// Documents and notices.
+type Outcome = Result<(Vec<Node>, Vec<String>)>;
+
 /// One pass over a source.
 struct Run<'a> {
     options: Loader,
@@ -171,7 +174,7 @@ impl<'a> Run<'a> {
     }
 
     /// Documents and notices, and where quoted text is indented too little, if that is why reading stopped.
-    fn finish(mut self) -> (Result<(Vec<Node>, Vec<String>)>, Option<usize>) {
+    fn finish(mut self) -> (Outcome, Option<usize>) {
         let documents = self.documents();
         let notices = self.notices;
         (documents.map(|documents| (documents, notices)), self.thin)

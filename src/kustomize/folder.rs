@@ -28,8 +28,8 @@ const DEPTH_LIMIT: usize = 64;
 
 pub struct Builder<'a> {
     options: &'a Options,
-    /// Real paths of the folders being built, outermost first.
-    open: Vec<PathBuf>,
+    /// Real paths of the folders being built, outermost first, and the names they are shown under.
+    open: Vec<(PathBuf, PathBuf)>,
     /// The schema that a kustomization brings; the first one counts.
     schema: Option<Arc<Schema>>,
     defaults: Config,
@@ -113,7 +113,7 @@ impl<'a> Builder<'a> {
         if let Some(reporter) = &self.options.reporter {
             file.notices.iter().for_each(|notice| reporter.warning(notice));
         }
-        self.open.push(place.real().to_owned());
+        self.open.push((place.real().to_owned(), place.shown().to_owned()));
         let mut built = start;
         self.open_api(place, &file)?;
         for field in ["resources", "bases"] {
@@ -311,8 +311,10 @@ impl<'a> Builder<'a> {
     }
 
     fn check_cycle(&self, inner: &Place, entry: &Node) -> Result<()> {
-        if self.open.iter().any(|open| open.starts_with(inner.real())) {
-            let message = format!("cycle: {} is being built already", inner.shown().display());
+        if let Some(first) = self.open.iter().position(|(open, _)| open.starts_with(inner.real())) {
+            let around = self.open[first..].iter().map(|(_, shown)| shown.as_path()).chain([inner.shown()]);
+            let around: Vec<String> = around.map(|folder| folder.display().to_string()).collect();
+            let message = format!("cycle: {}", around.join(" -> "));
             return Err(Diagnostic::on(entry, message)
                 .hint("a folder cannot use itself, a folder around it, or one that uses it")
                 .into());

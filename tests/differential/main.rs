@@ -1,7 +1,7 @@
 //! Random trees of kustomizations, rendered by this program and by an official kubectl: the same bytes, or an error
 //! from both. Where no kubectl is, this is said and nothing is compared.
 //!
-//! `DIFFERENTIAL_TREES` (default 60) and `DIFFERENTIAL_SEED` (default 1) say how many and which; `DIFFERENTIAL_KEEP` is
+//! `DIFFERENTIAL_TREES` (default 28) and `DIFFERENTIAL_SEED` (default 1000) say how many and which; `DIFFERENTIAL_KEEP` is
 //! a folder where trees that differ are left. `DIFFERENTIAL_TREE` is one folder to compare instead. `KUBECTL` names the program to compare with.
 
 // Whether the oracle had its say is part of what a test run tells.
@@ -98,7 +98,7 @@ fn random_trees_render_as_with_kubectl() {
         println!("no official kubectl 1.31 or later here: nothing is compared");
         return;
     };
-    let (trees, seed) = (number("DIFFERENTIAL_TREES", 60), number("DIFFERENTIAL_SEED", 1));
+    let (trees, seed) = (number("DIFFERENTIAL_TREES", 28), number("DIFFERENTIAL_SEED", 1000));
     if let Some(dir) = std::env::var_os("DIFFERENTIAL_TREE") {
         assert_eq!(compare(&kubectl, Path::new(&dir)), Verdict::Same);
         return;
