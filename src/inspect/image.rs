@@ -12,6 +12,7 @@ use super::fat::Fat;
 use super::gpt::{Gpt, Partition};
 use super::listing::{Found, Listing};
 use super::source::{FileSource, SharedSource, Source};
+use super::squashfs::Squashfs;
 use super::tar;
 use super::unpack::{Packing, unpack};
 use crate::error::{Context, Error, Result};
@@ -44,12 +45,16 @@ impl Container {
 pub enum FileSystem {
     Ext4(Ext4),
     Fat(Fat),
+    Squashfs(Squashfs),
 }
 
 impl FileSystem {
     fn open(source: &SharedSource) -> Result<Option<FileSystem>> {
         if Ext4::probe(&**source) {
             return Ok(Some(FileSystem::Ext4(Ext4::open(source.clone())?)));
+        }
+        if Squashfs::probe(&**source) {
+            return Ok(Some(FileSystem::Squashfs(Squashfs::open(source.clone())?)));
         }
         if Fat::probe(&**source) {
             return Ok(Some(FileSystem::Fat(Fat::open(source.clone())?)));
@@ -61,6 +66,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(_) => "ext4",
             FileSystem::Fat(fat) => fat.width.name(),
+            FileSystem::Squashfs(_) => "squashfs",
         }
     }
 
@@ -69,6 +75,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => ext4.superblock.uuid.to_string(),
             FileSystem::Fat(fat) => format!("{:04X}-{:04X}", fat.volume_id >> 16, fat.volume_id & 0xFFFF),
+            FileSystem::Squashfs(_) => String::new(),
         }
     }
 
@@ -76,6 +83,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => String::from_utf8_lossy(&ext4.superblock.label).into_owned(),
             FileSystem::Fat(fat) => fat.label.clone(),
+            FileSystem::Squashfs(_) => String::new(),
         }
     }
 
@@ -87,6 +95,7 @@ impl FileSystem {
                 (superblock.blocks * superblock.block_size, Some(superblock.free_blocks * superblock.block_size))
             }
             FileSystem::Fat(fat) => (fat.size, None),
+            FileSystem::Squashfs(squashfs) => (squashfs.size, Some(0)),
         }
     }
 
@@ -95,6 +104,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => Ok(ext4.listing()?.without_lost_found()),
             FileSystem::Fat(fat) => fat.listing(),
+            FileSystem::Squashfs(squashfs) => squashfs.listing(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod gpt;
 pub mod image;
 pub mod listing;
 pub mod source;
+pub mod squashfs;
 pub mod tar;
 pub mod unpack;
 

@@ -74,6 +74,7 @@ fn explain(file_system: &Result<Option<FileSystem>>, offset: u64) -> Result<Stri
     match file_system {
         Ok(Some(FileSystem::Ext4(ext4))) => ext4.explain(offset),
         Ok(Some(FileSystem::Fat(fat))) => fat.explain(offset),
+        Ok(Some(FileSystem::Squashfs(_))) => Ok("the squashfs".to_owned()),
         Ok(None) => Ok("data without a file system (boot loader code)".to_owned()),
         Err(error) => Ok(format!("a file system that cannot be read: {error}")),
     }
