@@ -409,3 +409,94 @@ fn differences_name_both_lines() {
     // Nothing of the user's was touched.
     assert!(git(root, &["diff", "--quiet", "--cached"]) && git(root, &["diff", "--quiet", "--", "alone"]));
 }
+
+/// A NodeProfile that an overlay spoils, copied into an AirshipImage.
+#[test]
+fn mistakes_of_copied_values_show_the_original_and_the_overlay() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| write(folder.path(), name, text);
+    write("base/kustomization.yaml", "resources: [node.yaml, image.yaml]\n");
+    write(
+        "base/image.yaml",
+        &IMAGE.replace("NAME", "x").replace("    kernel:\n      sysctl: {vm.swappiness: 60}\n", ""),
+    );
+    write(
+        "base/node.yaml",
+        "apiVersion: airshipit.org/v1alpha1\nkind: NodeProfile\nmetadata: {name: x}\nspec:\n  kernel:\n    grub:\n      \
+         GRUB_TIMEOUT: 5\n  limits:\n    files:\n      domain: root\n      type: soft\n      item: nofile\n      value: 9\n",
+    );
+    write(
+        "site/kustomization.yaml",
+        "resources: [../base]\npatches:\n  - path: patch.yaml\nreplacements:\n  - source: {kind: NodeProfile, fieldPath: \
+         spec.kernel}\n    targets:\n      - {select: {kind: AirshipImage}, fieldPaths: [spec.params.kernel], options: \
+         {create: true}}\n  - source: {kind: NodeProfile, fieldPath: spec.limits}\n    targets:\n      - {select: {kind: \
+         AirshipImage}, fieldPaths: [spec.params.limits], options: {create: true}}\n",
+    );
+    write(
+        "site/patch.yaml",
+        "apiVersion: airshipit.org/v1alpha1\nkind: NodeProfile\nmetadata: {name: x}\nspec:\n  kernel:\n    grub:\n      \
+         GRUB_TIMEOUT: soon\n  limits:\n    files:\n      domain: null\n",
+    );
+    let found = run(folder.path(), &["validate", "site", "-o", "json"]).ends(3).json();
+    let of = |word: &str| -> Vec<Value> {
+        let problems = found["problems"].as_array().unwrap().iter();
+        problems.filter(|one| one["message"].as_str().unwrap().contains(word)).cloned().collect()
+    };
+    let related = |problem: &Value, text: &str, file: &str, line: u32| {
+        let places = problem["related"].as_array().unwrap();
+        let fits = |place: &&Value| place["message"] == text && place["file"] == file && place["line"] == line;
+        assert!(places.iter().any(|place| fits(&place)), "{text} {file}:{line} is not in {problem}");
+    };
+    // The copy and its source are one mistake with one place.
+    let wrong = of("soon");
+    assert!(!wrong.is_empty(), "{found}");
+    for one in &wrong {
+        assert_eq!((&one["file"], &one["line"]), (&"site/patch.yaml".into(), &7.into()), "{one}");
+        related(one, "set by this patch", "site/kustomization.yaml", 3);
+        related(one, "instead of this value", "base/node.yaml", 7);
+    }
+    let text = run(folder.path(), &["build", "site", "--cache-dir", folder.path().join("c").to_str().unwrap()]).ends(3);
+    text.says(&["site/patch.yaml:7:21", "site/kustomization.yaml:3:5", "base/node.yaml:7:21"]);
+    // What is missing was removed by somebody.
+    let missing = of("domain");
+    assert!(!missing.is_empty(), "{found}");
+    for one in &missing {
+        assert_eq!(one["file"], "base/node.yaml", "{one}");
+        related(one, "something was removed by this", "site/kustomization.yaml", 3);
+        related(one, "what was removed", "base/node.yaml", 10);
+    }
+    let ran = run(folder.path(), &["origin", "site", "AirshipImage/x:spec.params.limits.files.domain"]).ends(3);
+    ran.says(&["something was removed by this", "site/kustomization.yaml:3:5", "copied by this replacement"]);
+}
+
+#[test]
+fn explain_names_the_realm() {
+    let explain = |path: &str| run(root(), &["explain", path]).ends(0);
+    explain("NodeProfile.spec.networking.hostname").says(&["REALM: cloud-init"]);
+    explain("AirshipImage.spec.params.kernel.sysctl").says(&["REALM: image"]);
+    explain("AirshipImage.spec.params.networking").says(&["REALM: image", "    REALM: cloud-init"]);
+    explain("ImageConfiguration.spec.image.type").says(&["REALM: build"]);
+    let found = run(root(), &["explain", "NodeProfile.spec.networking", "-o", "json"]).ends(0).json();
+    let hosts = found["fields"].as_array().unwrap().iter().find(|field| field["name"] == "hosts").unwrap();
+    assert_eq!((&found["realm"], &hosts["realm"]), (&"image".into(), &"cloud-init".into()));
+}
+
+#[test]
+fn site_data_in_an_image_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "x/kustomization.yaml", "resources: [image.yaml]\n");
+    let more = "    networking: {hostname: node1}\n    files:\n      /etc/ntp.conf:\n        file_content: |\n          \
+                # time\n          server 10.1.2.3\n      /k:\n        file_content: |\n          -----BEGIN PRIVATE KEY-----\n";
+    write(folder.path(), "x/image.yaml", &(IMAGE.replace("NAME", "x") + more));
+    let ran = run(folder.path(), &["validate", "x"]).ends(0);
+    assert!(!ran.out.contains("-----BEGIN"), "{}", ran.out);
+    let ran = ran.says(&[
+        "`networking.hostname` is of one node",
+        "holds the address 10.1.2.3",
+        "a private key",
+        "[site-data]",
+    ]);
+    assert!(ran.out.contains("warning: x/image.yaml:13:"), "{}", ran.out);
+    let skipped = run(folder.path(), &["validate", "x", "--skip", "site-data"]).ends(0);
+    assert!(!skipped.out.contains("site-data"));
+}

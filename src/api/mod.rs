@@ -11,6 +11,7 @@ pub mod meta;
 pub mod node_profile;
 pub mod params;
 pub mod phase;
+pub mod realm;
 pub mod release;
 pub mod scalar;
 pub mod schema;

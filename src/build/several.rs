@@ -146,7 +146,8 @@ pub(super) fn build_all(
     let closed = |(image, result): (usize, Option<Result<Built>>)| {
         let result = result.unwrap_or_else(|| Err(Error::new(Kind::Interrupted, "interrupted")));
         let result = result.map_err(|error| delivery.why(image).unwrap_or(error));
-        result.with_context(|| format!("building image `{}`", prepared[image].intent.image))
+        let intent = prepared[image].intent;
+        result.map_err(|error| intent.locate(error)).with_context(|| format!("building image `{}`", intent.image))
     };
     results.into_iter().enumerate().map(closed).collect()
 }

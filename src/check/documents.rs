@@ -7,6 +7,7 @@ mod kernel;
 mod network;
 mod node;
 mod partitions;
+mod realm;
 #[cfg(test)]
 mod tests;
 
@@ -83,6 +84,10 @@ pub const RULES: &[Rule] = rules! {
         "the image's file name fits its type",
         "whoever takes the file by its name takes it for something else",
         "change the extension of `outputFileName`, or `type`";
+    Warning "site-data": realm::site_data,
+        "an image that many nodes share has no addresses, host names and keys of one node or site",
+        "nodes would share them, and each site would need an image of its own",
+        "hand them over when a node is provisioned (`explain` names the realm of each field)";
     Error "mount-once": partitions::mount_once,
         "no two partitions share a mount point",
         "one would hide the other",

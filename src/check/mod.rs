@@ -7,6 +7,9 @@
 pub mod documents;
 pub mod hygiene;
 pub mod problem;
+mod sysctl;
+
+pub use sysctl::sysctl_path;
 
 use crate::document::Diagnostic;
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::node::{Node, Origin};
+use super::node::{ChangeKind, Node, Origin};
 use super::source::Position;
 use crate::error::Error;
 
@@ -71,9 +71,14 @@ impl Diagnostic {
     #[must_use]
     pub fn history(mut self, origin: &Origin) -> Self {
         for change in origin.changes.iter().rev().take(HISTORY) {
-            self = self.note(&change.by, format!("set by this {}", change.kind.name()));
-            if let Some(replaced) = &change.replaced {
-                self = self.note(replaced, "instead of this value");
+            let (what, replaced) = match change.kind {
+                ChangeKind::Removal => ("something was removed by this".to_owned(), "what was removed"),
+                ChangeKind::Replacement => ("copied by this replacement".to_owned(), "instead of this value"),
+                kind => (format!("set by this {}", kind.name()), "instead of this value"),
+            };
+            self = self.note(&change.by, what);
+            if let Some(at) = &change.replaced {
+                self = self.note(at, replaced);
             }
         }
         self

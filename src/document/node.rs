@@ -88,6 +88,8 @@ pub enum ChangeKind {
     Variable,
     /// The plugin `ValueAddTransformer`.
     ValueAdd,
+    /// Of a mapping or list: a key or an element was taken out, which stood where [`Change::replaced`] says.
+    Removal,
 }
 
 impl ChangeKind {
@@ -108,6 +110,7 @@ impl ChangeKind {
             ChangeKind::Reference => "name reference",
             ChangeKind::Variable => "variable",
             ChangeKind::ValueAdd => "value added",
+            ChangeKind::Removal => "removal",
         }
     }
 }
@@ -139,6 +142,12 @@ impl<'a> Cause<'a> {
 }
 
 impl Origin {
+    /// Notes on a collection that something was taken out of it.
+    pub fn lost(&mut self, by: &Position, removed: &Node) {
+        let replaced = Some(removed.origin.at.clone());
+        self.changes.push(Change { kind: ChangeKind::Removal, by: by.clone(), replaced });
+    }
+
     pub fn new(at: Position) -> Self {
         Origin { at, changes: Vec::new() }
     }

@@ -28,10 +28,12 @@ pub fn steps(origin: &Origin) -> Vec<Step<'_>> {
     for change in changes(origin) {
         let replaced = replaced(change);
         let copied = change.kind == ChangeKind::Replacement;
-        let value = (copied || change.replaced.is_some()).then_some(current);
+        // What a collection lost is not what it was before.
+        let lost = change.kind == ChangeKind::Removal;
+        let value = (copied || (change.replaced.is_some() && !lost)).then_some(current);
         steps.push(Step { action: change.kind.name(), at: &change.by, value, replaced });
         // A copy goes on with the history of its source: what stood in its place is gone.
-        current = replaced.filter(|_| !copied).unwrap_or(current);
+        current = replaced.filter(|_| !copied && !lost).unwrap_or(current);
     }
     steps.push(Step { action: "defined", at: current, value: None, replaced: None });
     steps.reverse();
@@ -41,7 +43,9 @@ pub fn steps(origin: &Origin) -> Vec<Step<'_>> {
 /// Newest first. An entry that came upon the same value twice (by two of its paths) is told once.
 fn changes(origin: &Origin) -> impl Iterator<Item = &Change> {
     let older = origin.changes.iter().rev().skip(1).map(Some).chain([None]);
-    let again = |older: &Change, change: &Change| older.kind == change.kind && older.by.same(&change.by);
+    let again = |older: &Change, change: &Change| {
+        older.kind == change.kind && older.by.same(&change.by) && change.kind != ChangeKind::Removal
+    };
     let both = origin.changes.iter().rev().zip(older);
     both.filter(move |(change, older)| older.is_none_or(|older| !again(older, change))).map(|(change, _)| change)
 }

@@ -229,14 +229,16 @@ impl Step<'_> {
             return Err(self.fail("the whole object cannot be removed by a JSON patch").into());
         };
         let parent = self.parent(root, tokens)?;
-        match &mut parent.value {
-            Value::Mapping(mapping) => Ok(mapping.remove(last).ok_or_else(missing)?),
+        let removed = match &mut parent.value {
+            Value::Mapping(mapping) => mapping.remove(last).ok_or_else(missing)?,
             Value::Sequence(items) => {
                 let at = self.index(last, items.len(), false)?.ok_or_else(missing)?;
-                Ok(items.remove(at))
+                items.remove(at)
             }
-            Value::Scalar(_) => Err(missing().into()),
-        }
+            Value::Scalar(_) => return Err(missing().into()),
+        };
+        parent.origin.lost(self.by, &removed);
+        Ok(removed)
     }
 
     fn replace(&self, root: &mut Node, tokens: &[String]) -> Result<()> {

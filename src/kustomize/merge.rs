@@ -160,6 +160,7 @@ impl Merge<'_> {
                 }
             }
         }
+        let mut lost = Vec::new();
         for mut entry in std::mem::take(&mut from.entries) {
             let known = into.entries.iter().find(|other| other.key.text == entry.key.text);
             let below = known
@@ -176,12 +177,11 @@ impl Merge<'_> {
                 Some(slot) => match self.values(slot, &mut entry.value, below)? {
                     Winner::Target => {}
                     Winner::Patch => slot.replace(entry.value, self.cause),
-                    Winner::Nobody => {
-                        into.remove(&entry.key.text);
-                    }
+                    Winner::Nobody => lost.extend(into.remove(&entry.key.text)),
                 },
             }
         }
+        lost.iter().for_each(|removed| target.origin.lost(self.cause.by, removed));
         Ok(())
     }
 

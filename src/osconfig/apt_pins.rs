@@ -15,7 +15,8 @@ fn apply(editor: &mut Editor) -> Result<()> {
     if !params.software.unapproved_packages.is_empty() {
         let mut text = HEADER.to_owned();
         for name in params.software.unapproved_packages.keys() {
-            text += &format!("\nPackage: {}\nPin: release *\nPin-Priority: -1\n", package_name(name)?);
+            let name = package_name(name).map_err(|error| error.about(&["software", "unapproved_packages", name]))?;
+            text += &format!("\nPackage: {name}\nPin: release *\nPin-Priority: -1\n");
         }
         let origin = editor.origin(&["software", "unapproved_packages"]);
         editor.write(UNAPPROVED, text, 0o644, &origin)?;
@@ -25,7 +26,8 @@ fn apply(editor: &mut Editor) -> Result<()> {
         if repository.register_repo_with_rootfs == Some(false) {
             continue;
         }
-        let pin = pin(name, repository, params.distribution.repositories.values())?;
+        let pin = pin(name, repository, params.distribution.repositories.values())
+            .map_err(|error| error.about(&["distribution", "repositories", name]))?;
         let text = format!("{HEADER}\nPackage: *\nPin: {pin}\nPin-Priority: {priority}\n");
         let origin = editor.origin(&["distribution", "repositories", name, "priority"]);
         editor.write(&format!("/etc/apt/preferences.d/{name}.pref"), text, 0o644, &origin)?;

@@ -24,7 +24,8 @@ fn apply(editor: &mut Editor) -> Result<()> {
     let repositories = &editor.params.distribution.repositories;
     let mut kept = false;
     for (name, repository) in repositories.iter().filter(|(_, one)| one.register_repo_with_rootfs != Some(false)) {
-        let stanza = stanza(editor, name, repository)?;
+        let stanza =
+            stanza(editor, name, repository).map_err(|error| error.about(&["distribution", "repositories", name]))?;
         let origin = editor.origin(&["distribution", "repositories", name]);
         editor.write(&format!("/etc/apt/sources.list.d/{name}.sources"), stanza, 0o644, &origin)?;
         kept = true;

@@ -24,13 +24,18 @@ fn apply(editor: &mut Editor) -> Result<()> {
     let cloud_init = &editor.params.cloud_init;
     if !present(editor.tree) {
         let wanted = !cloud_init.config.is_empty();
-        return if wanted { Err(needs_package("`cloudInit.config` is set", "cloud-init")) } else { Ok(()) };
+        return if wanted {
+            Err(needs_package("`cloudInit.config` is set", "cloud-init").about(&["cloudInit", "config"]))
+        } else {
+            Ok(())
+        };
     }
     let mut names: Vec<&str> = Vec::new();
     for name in &cloud_init.datasources {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Err(Error::documents(format!("`{}` is not a data source of cloud-init", name.escape_debug()))
-                .hint("expected names such as `NoCloud`, `ConfigDrive`"));
+                .hint("expected names such as `NoCloud`, `ConfigDrive`")
+                .about(&["cloudInit", "datasources"]));
         }
         names.push(name);
     }
@@ -45,7 +50,9 @@ fn apply(editor: &mut Editor) -> Result<()> {
     editor.write(DS_IDENTIFY, format!("{HEADER}{policy}"), 0o644, &origin)?;
     for (name, text) in &cloud_init.config {
         let origin = editor.origin(&["cloudInit", "config", name]);
-        let file = format!("/etc/cloud/cloud.cfg.d/{}.cfg", file_name(name, "the cloud-init configuration")?);
+        let fit = file_name(name, "the cloud-init configuration");
+        let fit = fit.map_err(|error| error.about(&["cloudInit", "config", name]))?;
+        let file = format!("/etc/cloud/cloud.cfg.d/{fit}.cfg");
         editor.write(&file, text.as_bytes(), 0o644, &origin)?;
     }
     Ok(())

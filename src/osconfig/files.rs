@@ -18,7 +18,9 @@ const NOT_IN_THE_IMAGE: [&str; 6] = ["dev", "proc", "run", "sys", "tmp", "var/tm
 fn apply(editor: &mut Editor) -> Result<()> {
     let accounts = Accounts::load(editor.tree)?;
     for (path, entry) in &editor.params.files {
-        one(editor, &accounts, path, entry).with_context(|| format!("setting `files` entry `{path}`"))?;
+        one(editor, &accounts, path, entry)
+            .map_err(|error| error.about(&["files", path]))
+            .with_context(|| format!("setting `files` entry `{path}`"))?;
     }
     Ok(())
 }

@@ -19,7 +19,8 @@ pub fn of(declared: Option<&str>, image: &str) -> Result<String> {
 
 fn apply(editor: &mut Editor) -> Result<()> {
     let networking = &editor.params.networking;
-    let name = of(networking.hostname.as_deref(), editor.facts.image)?;
+    let name = of(networking.hostname.as_deref(), editor.facts.image)
+        .map_err(|error| error.about(&["networking", "hostname"]))?;
     let origin = editor.origin(&["networking", "hostname"]);
     editor.write("/etc/hostname", format!("{name}\n"), 0o644, &origin)?;
 
@@ -35,9 +36,12 @@ fn apply(editor: &mut Editor) -> Result<()> {
             return Err(Error::documents(format!(
                 "`{}` in `networking.hosts` is no IP address",
                 address.escape_debug()
-            )));
+            ))
+            .about(&["networking", "hosts", address]));
         }
-        text += &format!("{address}\t{}\n", one_line(names, "a line of `networking.hosts`")?);
+        let names = one_line(names, "a line of `networking.hosts`");
+        let names = names.map_err(|error| error.about(&["networking", "hosts", address]))?;
+        text += &format!("{address}\t{names}\n");
     }
     let origin =
         editor.origin(if networking.hosts.is_empty() { &["networking", "hostname"] } else { &["networking", "hosts"] });

@@ -31,14 +31,16 @@ fn apply(editor: &mut Editor) -> Result<()> {
                 "`{}` is not a compression of the initramfs",
                 compress.escape_debug()
             ))
-            .hint(format!("use one of {}", COMPRESSORS.join(", "))));
+            .hint(format!("use one of {}", COMPRESSORS.join(", ")))
+            .about(&["kernel", "initramfs", "compress"]));
         }
         text += &format!("COMPRESS={compress}\n");
     }
     if let Some(level) = initramfs.compress_level {
         if !(1..=19).contains(&level) {
             return Err(Error::documents(format!("`{level}` is not a level of the initramfs' compression"))
-                .hint("`kernel.initramfs.compressLevel` is 1 (quick) to 19 (small), for gzip and xz to 9"));
+                .hint("`kernel.initramfs.compressLevel` is 1 (quick) to 19 (small), for gzip and xz to 9")
+                .about(&["kernel", "initramfs", "compressLevel"]));
         }
         text += &format!("COMPRESSLEVEL={level}\n");
     }

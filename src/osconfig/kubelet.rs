@@ -20,16 +20,19 @@ fn apply(editor: &mut Editor) -> Result<()> {
     editor.remove(FILE)?;
     let mut systemd = Systemd::new(editor.tree, editor.facts.epoch, &origin)?;
     if !systemd.has(UNIT) {
-        return Err(needs_package("the kubelet gets extra arguments", "kubelet"));
+        let error = needs_package("the kubelet gets extra arguments", "kubelet");
+        return Err(error.about(&["kubernetes", "kubelet", "extra_systemd_args"]));
     }
     let Some(mut command) = systemd.last_value(UNIT, "Service", "ExecStart")? else {
         return Err(Error::build("kubelet.service of the image has no `ExecStart`"));
     };
     for (name, value) in arguments {
         let what = "an argument of the kubelet";
-        let (name, value) = (one_word(name, what)?, one_word(value.as_str(), what)?);
+        let at = |error: Error| error.about(&["kubernetes", "kubelet", "extra_systemd_args", name]);
+        let (name, value) = (one_word(name, what).map_err(at)?, one_word(value.as_str(), what).map_err(at)?);
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || value.contains(['"', '\'', '\\', ';']) {
-            return Err(Error::documents(format!("`{name}` of `extra_systemd_args` cannot be put into a unit file")));
+            let error = Error::documents(format!("`{name}` of `extra_systemd_args` cannot be put into a unit file"));
+            return Err(error.about(&["kubernetes", "kubelet", "extra_systemd_args", name]));
         }
         // `%` and `$` mean something to systemd (systemd.service(5)).
         command += &format!(" --{name}={}", value.replace('%', "%%").replace('$', "$$"));

@@ -2,6 +2,7 @@
 
 use super::editor::{file_name, one_word};
 use super::{Editor, Setting};
+use crate::api::params::Limit;
 use crate::error::{Error, Result};
 
 pub const SETTING: Setting =
@@ -36,20 +37,25 @@ pub fn file(name: &str) -> String {
 
 fn apply(editor: &mut Editor) -> Result<()> {
     for (name, limit) in &editor.params.limits {
-        file_name(name, "the limit")?;
-        if !["hard", "soft", "-"].contains(&limit.kind.as_str()) {
-            return Err(Error::documents(format!("limit `{name}`: `{}` is not a type", limit.kind.escape_debug()))
-                .hint("use `hard`, `soft` or `-` (both)"));
-        }
-        if !ITEMS.contains(&limit.item.as_str()) {
-            return Err(Error::documents(format!("limit `{name}`: `{}` is not an item", limit.item.escape_debug()))
-                .hint(format!("limits.conf(5) knows {}", ITEMS.join(", "))));
-        }
-        let domain = one_word(&limit.domain, "the domain of a limit")?;
-        let value = one_word(limit.value.as_str(), "the value of a limit")?;
-        let origin = editor.origin(&["limits", name]);
-        editor.write(&file(name), format!("{domain}\t{}\t{}\t{value}\n", limit.kind, limit.item), 0o644, &origin)?;
+        one(editor, name, limit).map_err(|error| error.about(&["limits", name]))?;
     }
+    Ok(())
+}
+
+fn one(editor: &mut Editor, name: &str, limit: &Limit) -> Result<()> {
+    file_name(name, "the limit")?;
+    if !["hard", "soft", "-"].contains(&limit.kind.as_str()) {
+        return Err(Error::documents(format!("limit `{name}`: `{}` is not a type", limit.kind.escape_debug()))
+            .hint("use `hard`, `soft` or `-` (both)"));
+    }
+    if !ITEMS.contains(&limit.item.as_str()) {
+        return Err(Error::documents(format!("limit `{name}`: `{}` is not an item", limit.item.escape_debug()))
+            .hint(format!("limits.conf(5) knows {}", ITEMS.join(", "))));
+    }
+    let domain = one_word(&limit.domain, "the domain of a limit")?;
+    let value = one_word(limit.value.as_str(), "the value of a limit")?;
+    let origin = editor.origin(&["limits", name]);
+    editor.write(&file(name), format!("{domain}\t{}\t{}\t{value}\n", limit.kind, limit.item), 0o644, &origin)?;
     Ok(())
 }
 

@@ -27,12 +27,13 @@ pub fn modprobe_file(name: &str) -> String {
 
 fn apply(editor: &mut Editor) -> Result<()> {
     for (name, module) in &editor.params.kernel.modules {
-        let name = module_name(name)?;
+        let at = |error: Error| error.about(&["kernel", "modules", name]);
+        let name = module_name(name).map_err(at)?;
         let origin = editor.origin(&["kernel", "modules", name]);
         if loads(module) {
             editor.write(&load_file(name), format!("{name}\n"), 0o644, &origin)?;
         }
-        if let Some(text) = modprobe_lines(name, module)? {
+        if let Some(text) = modprobe_lines(name, module).map_err(at)? {
             editor.write(&modprobe_file(name), text, 0o644, &origin)?;
         }
     }

@@ -19,8 +19,10 @@ fn apply(editor: &mut Editor) -> Result<()> {
     if names.is_none() && alternatives.is_none() {
         return Ok(());
     }
-    let names = policy(names.as_deref().unwrap_or(NAMES))?;
-    let alternatives = policy(alternatives.as_deref().unwrap_or(ALTERNATIVES))?;
+    let names = policy(names.as_deref().unwrap_or(NAMES))
+        .map_err(|error| error.about(&["networking", "systemd_nic_names_policy"]))?;
+    let alternatives = policy(alternatives.as_deref().unwrap_or(ALTERNATIVES))
+        .map_err(|error| error.about(&["networking", "systemd_nic_alternative_names_policy"]))?;
     let text = format!(
         "{HEADER}[Match]\nOriginalName=*\n\n\
          [Link]\nNamePolicy={names}\nAlternativeNamesPolicy={alternatives}\nMACAddressPolicy=persistent\n"

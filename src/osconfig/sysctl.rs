@@ -14,7 +14,7 @@ fn apply(editor: &mut Editor) -> Result<()> {
     }
     let mut text = HEADER.to_owned();
     for (key, value) in &params.kernel.sysctl {
-        text += &line(key, value.as_str())?;
+        text += &line(key, value.as_str()).map_err(|error| error.about(&["kernel", "sysctl", key]))?;
     }
     let origin = editor.origin(&["kernel", "sysctl"]);
     editor.write(FILE, text, 0o644, &origin)

@@ -17,22 +17,27 @@ fn apply(editor: &mut Editor) -> Result<()> {
     let units = &editor.params.systemd;
     // All files first: units may name each other in `Also=`.
     for (name, unit) in units {
-        files(editor, name, unit)?;
+        files(editor, name, unit).map_err(|error| error.about(&["systemd", name]))?;
     }
     for (name, unit) in units {
-        let origin = editor.origin(&["systemd", name]);
-        let mut systemd = Systemd::new(editor.tree, editor.facts.epoch, &origin)?;
-        match (unit.enabled, unit.masked) {
-            (Some(true), true) => {
-                return Err(Error::documents(format!("unit `{name}` cannot be both enabled and masked")));
-            }
-            (Some(true), false) => systemd.enable(name)?,
-            (Some(false), _) if systemd.has(name) || !unit.masked => systemd.disable(name)?,
-            _ => {}
+        state(editor, name, unit).map_err(|error| error.about(&["systemd", name]))?;
+    }
+    Ok(())
+}
+
+fn state(editor: &mut Editor, name: &str, unit: &Unit) -> Result<()> {
+    let origin = editor.origin(&["systemd", name]);
+    let mut systemd = Systemd::new(editor.tree, editor.facts.epoch, &origin)?;
+    match (unit.enabled, unit.masked) {
+        (Some(true), true) => {
+            return Err(Error::documents(format!("unit `{name}` cannot be both enabled and masked")));
         }
-        if unit.masked {
-            systemd.mask(name)?;
-        }
+        (Some(true), false) => systemd.enable(name)?,
+        (Some(false), _) if systemd.has(name) || !unit.masked => systemd.disable(name)?,
+        _ => {}
+    }
+    if unit.masked {
+        systemd.mask(name)?;
     }
     Ok(())
 }

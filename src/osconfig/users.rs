@@ -51,14 +51,19 @@ fn apply(editor: &mut Editor) -> Result<()> {
     let (fixed, counted): (Vec<_>, Vec<_>) = users.iter().partition(|(_, user)| user.uid.is_some());
     let mut new = Vec::new();
     for (name, user) in fixed.into_iter().chain(counted) {
-        if accounts.put(user_name(name)?, &account(editor, name, user)?, day)? {
+        let mut put = || {
+            let is_new = accounts.put(user_name(name)?, &account(editor, name, user)?, day)?;
+            set_password(&mut accounts, name, user, day)?;
+            Ok(is_new)
+        };
+        if put().map_err(|error: Error| error.about(&["users", name]))? {
             new.push(name.as_str());
         }
-        set_password(&mut accounts, name, user, day)?;
     }
     for (name, user) in users {
         for group in user.groups.keys() {
-            accounts.put_group(user_name(group)?)?;
+            let group_name = user_name(group).map_err(|error| error.about(&["users", name, "groups", group]))?;
+            accounts.put_group(group_name)?;
             accounts.add_member(group, name);
         }
     }
@@ -66,11 +71,14 @@ fn apply(editor: &mut Editor) -> Result<()> {
     accounts.store(editor.tree, editor.facts.epoch, &origin)?;
     for (name, user) in users {
         let origin = editor.origin(&["users", name]);
-        if new.contains(&name.as_str()) && !user.system {
-            make_home(editor, &accounts, name, &origin)?;
-        }
-        authorized_keys(editor, &accounts, name, user)?;
-        sudo(editor, name, user)?;
+        let mut settle = || {
+            if new.contains(&name.as_str()) && !user.system {
+                make_home(editor, &accounts, name, &origin)?;
+            }
+            authorized_keys(editor, &accounts, name, user)?;
+            sudo(editor, name, user)
+        };
+        settle().map_err(|error| error.about(&["users", name]))?;
     }
     Ok(())
 }

@@ -211,7 +211,7 @@ impl Intent {
         let Some(entry) = place else { return error };
         // A scalar is its own best place; of anything bigger, the key says more than its first line.
         let at = if entry.value.as_scalar().is_some() { &entry.value.origin.at } else { &entry.key.at };
-        let mut diagnostic = Diagnostic::at(at, "");
+        let mut diagnostic = Diagnostic::at(at, "").history(&entry.value.origin);
         if subject.iter().any(|part| part == "repositories") && self.repositories_hold_secrets() {
             diagnostic = diagnostic.without_text();
         }

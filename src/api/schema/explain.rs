@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{KINDS, Kind};
 use crate::api::API_VERSION;
+use crate::api::realm::{Realm, of_field};
 use crate::document::suggestion;
 use crate::error::{Error, Kind as ErrorKind, Result};
 
@@ -113,23 +114,44 @@ impl Explanation {
             text += &format!("\nDESCRIPTION:\n{}", indented(description, 4));
         }
         text += &facts(&self.schema, 0).join("");
+        if !self.path.is_empty() {
+            text += &format!("REALM: {}\n", self.realm().name());
+        }
         let inner = inner(&self.schema);
         let below = fields(inner);
         if !below.is_empty() {
             text += "\nFIELDS:\n";
             match recursive {
                 true => tree(&below, 2, &mut text),
-                false => below.iter().for_each(|field| text += &shown(field)),
+                false => below.iter().for_each(|field| text += &self.shown(field)),
             }
         }
         text
+    }
+
+    /// Where the field takes effect.
+    pub fn realm(&self) -> Realm {
+        of_field(self.kind.name, &self.path)
+    }
+
+    /// A field below, with its realm where that is another one.
+    fn shown(&self, field: &Field) -> String {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).chain([field.name]).collect();
+        let realm = of_field(self.kind.name, &path);
+        let text = shown(field);
+        match realm == self.realm() {
+            true => text + "\n",
+            false => format!("{text}    REALM: {}\n\n", realm.name()),
+        }
     }
 
     pub fn json(&self, recursive: bool) -> Value {
         let name = self.path.last().map_or(self.kind.name, String::as_str);
         let depth = if recursive { usize::MAX } else { 1 };
         let mut object = json!({"apiVersion": API_VERSION, "kind": self.kind.name, "path": self.path.join(".")});
-        let own = object_of(&Field { name, required: self.required, schema: &self.schema }, depth);
+        let way: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let field = Field { name, required: self.required, schema: &self.schema };
+        let own = object_of(&field, depth, (self.kind.name, &way));
         if let (Value::Object(object), Value::Object(own)) = (&mut object, own) {
             object.extend(own);
         }
@@ -224,7 +246,7 @@ fn shown(field: &Field) -> String {
         text += &indented(description, 4);
     }
     text += &facts(field.schema, 4).join("");
-    text + "\n"
+    text
 }
 
 fn tree(fields: &[Field], indent: usize, text: &mut String) {
@@ -254,8 +276,9 @@ fn indented(text: &str, indent: usize) -> String {
     lines.join("\n") + "\n"
 }
 
-fn object_of(field: &Field, depth: usize) -> Value {
+fn object_of(field: &Field, depth: usize, (kind, way): (&str, &[&str])) -> Value {
     let mut object = Map::new();
+    object.insert("realm".into(), of_field(kind, way).name().into());
     object.insert("name".into(), field.name.into());
     object.insert("type".into(), type_of(field.schema).into());
     object.insert("required".into(), field.required.into());
@@ -280,7 +303,10 @@ fn object_of(field: &Field, depth: usize) -> Value {
     }
     let below = fields(inner(field.schema));
     if depth > 0 && !below.is_empty() {
-        object.insert("fields".into(), below.iter().map(|field| object_of(field, depth - 1)).collect());
+        object.insert(
+            "fields".into(),
+            below.iter().map(|field| object_of(field, depth - 1, (kind, &[way, &[field.name]].concat()))).collect(),
+        );
     }
     Value::Object(object)
 }

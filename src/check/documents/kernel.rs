@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Subject, token};
 use crate::api::params::kernel::Argument;
 use crate::api::scalar::Scalar;
+use crate::check::sysctl_path;
 use crate::document::{Diagnostic, suggestion};
 
 fn arguments<'a>(subject: &Subject<'a>) -> impl Iterator<Item = (usize, &'a str, &'a str)> {
@@ -173,24 +174,7 @@ pub(super) fn sysctl_names(subject: &Subject) -> Vec<Diagnostic> {
             found.push(complain(format!("`{name}` is no name of a sysctl")));
             continue;
         }
-        // The first separator decides: with `/` first, dots are part of names.
-        let slashes = name.find('/').is_some_and(|slash| name.find('.').is_none_or(|dot| slash < dot));
-        let path = match slashes {
-            true => name.clone(),
-            false => name
-                .chars()
-                .map(|c| {
-                    if c == '.' {
-                        '/'
-                    } else if c == '/' {
-                        '.'
-                    } else {
-                        c
-                    }
-                })
-                .collect(),
-        };
-        if let Some(other) = seen.insert(path, name) {
+        if let Some(other) = seen.insert(sysctl_path(name), name) {
             found.push(complain(format!("`{name}` and `{other}` are the same sysctl")));
         }
     }

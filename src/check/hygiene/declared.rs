@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Image, Rule};
 use crate::api::params::files::FileState;
-use crate::check::Severity;
+use crate::check::{Severity, sysctl_path};
 use crate::error::Result;
 use crate::tree::{Kind, TreePath};
 
@@ -66,25 +66,8 @@ fn drop_ins(image: &Image, name: &str) -> Result<Vec<String>> {
 }
 
 fn sysctl(image: &Image) -> Result<Vec<String>> {
-    // sysctl.d(5): dots and slashes mean the same unless the first separator is a slash.
-    let normal = |key: &str| {
-        let key = key.trim().trim_start_matches('-');
-        match key.find(['.', '/']) {
-            Some(at) if key.as_bytes()[at] == b'.' => key
-                .chars()
-                .map(|c| {
-                    if c == '.' {
-                        '/'
-                    } else if c == '/' {
-                        '.'
-                    } else {
-                        c
-                    }
-                })
-                .collect(),
-            _ => key.to_owned(),
-        }
-    };
+    // A leading dash means that a failure does not count.
+    let normal = |key: &str| sysctl_path(key.trim().trim_start_matches('-'));
     let mut values = BTreeMap::new();
     for line in drop_ins(image, "sysctl.d")? {
         if let Some((key, value)) = line.split_once('=') {
