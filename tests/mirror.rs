@@ -135,8 +135,10 @@ fn the_whole_way_and_a_second_time_without_downloads() {
 fn an_unchanged_index_is_not_read_again() {
     let run = Run::new();
     let first = run.resolve().unwrap();
-    let index = run.left("indexes/sha256");
-    index.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let forget = |form: &str| run.left(form).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    let forget_all = || ["indexes/sha256", "indexes/plain"].into_iter().for_each(forget);
+    assert_eq!((run.left("indexes/sha256").len(), run.left("indexes/plain").len()), (1, 1));
+    forget_all();
     run.mirror.taken("");
     assert_eq!(run.resolve().unwrap(), first);
     assert_eq!(run.mirror.taken(""), [IN_RELEASE]);
@@ -154,12 +156,21 @@ fn an_unchanged_index_is_not_read_again() {
     for answer in run.left("answers-v1") {
         std::fs::write(answer, "asked tool 9 all 1").unwrap();
     }
-    std::fs::remove_file(&index[0]).unwrap();
+    forget_all();
     assert_eq!(run.resolve().unwrap().digest(), first.digest());
     assert_eq!(run.left("indexes/sha256").len(), 1);
-    std::fs::remove_file(&index[0]).unwrap();
+    forget_all();
     let repository = Repository { priority: Some(900), ..run.archive.repository(&run.mirror) };
     assert_eq!(run.resolve_from(repository).unwrap().layers, first.layers);
+    assert_eq!(run.left("indexes/sha256").len(), 1);
+    // Its text is enough, and the file as downloaded is enough where the text is damaged.
+    let again =
+        |priority| run.resolve_from(Repository { priority: Some(priority), ..run.archive.repository(&run.mirror) });
+    forget("indexes/sha256");
+    assert_eq!(again(901).unwrap().layers, first.layers);
+    assert_eq!(run.left("indexes/sha256").len(), 0);
+    std::fs::write(&run.left("indexes/plain")[0], "something else").unwrap();
+    assert_eq!(again(902).unwrap().layers, first.layers);
     assert_eq!(run.left("indexes/sha256").len(), 1);
     run.mirror.replace(Suite { valid_until: Some(now() - 60), ..Suite::default() }.files(&run.archive));
     expect(run.resolve(), Kind::Authenticity, &["the index has expired"]);

@@ -18,7 +18,6 @@ use crate::boot::{Identity, Layout};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::squashfs;
 use crate::package::fetch::deb_path;
-use crate::package::lock::seen::Seen;
 use crate::package::lock::{Lock, LockedFile, LockedPackage, answers, newest_build_time};
 use crate::package::{self, Environment, fetch, keyring};
 use crate::plan::{self, Intent, LockedPlan, drift};
@@ -124,8 +123,7 @@ fn settled(intent: &Intent, lock: &Lock, newest: i64, environment: &Environment)
     Ok(Settled { lock, plan })
 }
 
-/// `seen` is what the run has seen of repositories for other images.
-pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store, seen: &Seen) -> Result<Prepared<'a>> {
+pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> Result<Prepared<'a>> {
     let environment = &options.environment;
     for finding in &intent.warnings {
         environment.reporter.warning(Error::from(finding.diagnostic.clone()).to_string());
@@ -147,7 +145,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store, see
             (lock, false)
         }
         None => {
-            let lock = package::lock::resolve_seen(&toolstree::image_request(intent), environment, seen)?;
+            let lock = package::lock::resolve(&toolstree::image_request(intent), environment)?;
             (completed(intent, lock, options.epoch)?, true)
         }
     };

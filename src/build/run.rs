@@ -29,6 +29,7 @@ use crate::tree::store::Store;
 use crate::tree::{Mtime, Tree};
 
 /// What the command line decides about a build.
+#[derive(Clone)]
 pub struct Options<'a> {
     /// Cache, clock, network and reporter.
     pub environment: package::Environment,
@@ -47,6 +48,17 @@ pub struct Options<'a> {
     pub plain_scripts: bool,
     /// Which digests are written beside an image.
     pub digests: Digests,
+}
+
+impl Options<'_> {
+    /// For one of `count` images: where there are several, reports say which one they are about.
+    pub(super) fn about(&self, image: &str, count: usize) -> Self {
+        let mut own = self.clone();
+        if count > 1 {
+            own.environment.reporter = own.environment.reporter.about(image);
+        }
+        own
+    }
 }
 
 /// One image, built and published.
@@ -253,7 +265,7 @@ fn publish(
     let mut set = FileSet::default();
     let mut records = Vec::new();
     for ((output, file), sums) in intent.outputs.iter().zip(&outputs).zip(packed.sums) {
-        let checksums = sums.map_or_else(|| Checksums::of(&file.path, options.digests), |sums| Ok(sums.into()))?;
+        let checksums = Checksums::from(sums);
         for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
             let Some(digest) = digest else { continue };
             let name = format!("{}.{extension}", output.file_name);

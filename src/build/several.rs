@@ -16,7 +16,7 @@ use super::prepare::{Prepared, prepare};
 use super::run::{Built, Caches, Options, build, output_folder};
 use super::turns::Turns;
 use crate::error::{Context, Error, Kind, Result};
-use crate::package::lock::{Lock, seen::Seen};
+use crate::package::lock::Lock;
 use crate::plan::Intent;
 use crate::sandbox::workarea::{RESERVE, available_memory};
 use crate::tree::Digest;
@@ -100,9 +100,8 @@ pub(super) fn prepare_all<'a>(
     options: &Options<'_>,
     store: &Store,
 ) -> Result<Vec<Prepared<'a>>> {
-    let seen = Seen::default();
     let one = |intent: &'a Intent| {
-        prepare(intent, options, store, &seen)
+        prepare(intent, &options.about(&intent.image, intents.len()), store)
             .map_err(|error| intent.locate(error))
             .with_context(|| format!("preparing image `{}`", intent.image))
     };
@@ -189,13 +188,15 @@ impl Bench {
 
 impl Hall<'_> {
     fn build(&self, image: usize, bench: &mut Bench) -> Result<Built> {
+        let one = &self.prepared[image];
+        let options = self.options.about(&one.intent.image, self.prepared.len());
         let arrived = |layer: usize| self.delivery.wait(image, layer);
         let mut attempt = 1;
         loop {
             let repaired = self.repaired.load(Ordering::Relaxed);
             let work = bench.work.clone();
             let folder = bench.folder()?;
-            let result = build(&self.prepared[image], self.options, self.caches, &arrived, folder, &work);
+            let result = build(one, &options, self.caches, &arrived, folder, &work);
             let Err(error) = result else { return result };
             bench.clear();
             if attempt == ATTEMPTS || !self.repaired_since(repaired)? {

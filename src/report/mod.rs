@@ -12,6 +12,7 @@ pub mod timeline;
 pub mod usage;
 pub mod words;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -51,7 +52,11 @@ pub trait Sink: Send + Sync {
 }
 
 #[derive(Clone)]
-pub struct Reporter(Arc<Shared>);
+pub struct Reporter {
+    shared: Arc<Shared>,
+    /// What steps and notes are about, where the same is done of several things side by side.
+    about: Option<Arc<str>>,
+}
 
 struct Shared {
     sink: Box<dyn Sink>,
@@ -62,12 +67,28 @@ struct Shared {
 
 impl Reporter {
     pub fn new(sink: impl Sink + 'static) -> Self {
-        Reporter(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             sink: Box::new(sink),
             next: AtomicU64::new(0),
             began: Instant::now(),
             timings: std::sync::Mutex::default(),
-        }))
+        });
+        Reporter { shared, about: None }
+    }
+
+    /// The same reporter for one of several things: its name stands before steps, notes and warnings that do not say it.
+    #[must_use]
+    pub fn about(&self, what: &str) -> Self {
+        Reporter { shared: self.shared.clone(), about: Some(Arc::from(what)) }
+    }
+
+    fn said<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &self.about {
+            Some(about) if !text.split([' ', ',', '`']).any(|word| word == &**about) => {
+                Cow::Owned(format!("{about}: {text}"))
+            }
+            _ => Cow::Borrowed(text),
+        }
     }
 
     /// Says nothing but warnings; for tests and `--progress quiet`.
@@ -101,16 +122,16 @@ impl Reporter {
     }
 
     pub fn note(&self, text: impl AsRef<str>) {
-        self.0.sink.note(text.as_ref());
+        self.shared.sink.note(&self.said(text.as_ref()));
     }
 
     pub fn warning(&self, text: impl AsRef<str>) {
-        self.0.sink.warning(text.as_ref());
+        self.shared.sink.warning(&self.said(text.as_ref()));
     }
 
     /// All steps finished so far, in the order they finished.
     pub fn timings(&self) -> Vec<Timing> {
-        self.0.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
+        self.shared.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
     }
 
     /// A step of another process, which times itself.
@@ -132,8 +153,9 @@ impl Reporter {
     }
 
     fn start(&self, name: String, total: Option<u64>, unit: Unit) -> Step {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.sink.step_started(id, &name, total, unit);
+        let name = self.said(&name).into_owned();
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.sink.step_started(id, &name, total, unit);
         Step {
             reporter: self.clone(),
             id,
@@ -165,7 +187,7 @@ impl Step {
     /// This much more is done.
     pub fn advance(&self, amount: u64) {
         let done = self.done.fetch_add(amount, Ordering::Relaxed) + amount;
-        self.reporter.0.sink.step_progress(self.id, done);
+        self.reporter.shared.sink.step_progress(self.id, done);
     }
 
     /// This many more bytes were worked on; for the timeline only.
@@ -192,7 +214,7 @@ impl Drop for Step {
         };
         let timing = Timing {
             name: self.name.clone(),
-            start: self.started.saturating_duration_since(self.reporter.0.began),
+            start: self.started.saturating_duration_since(self.reporter.shared.began),
             wall: self.started.elapsed(),
             cpu,
             bytes: bytes + counted,
@@ -200,9 +222,26 @@ impl Drop for Step {
             peak_memory: usage::peak_memory().0,
             detail,
         };
-        self.reporter.0.sink.step_finished(self.id, &timing);
-        if let Ok(mut timings) = self.reporter.0.timings.lock() {
+        self.reporter.shared.sink.step_finished(self.id, &timing);
+        if let Ok(mut timings) = self.reporter.shared.timings.lock() {
             timings.push(timing);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_of_several_things_says_of_which() {
+        let all = Reporter::quiet();
+        all.step("fetch packages").finish("");
+        let one = all.about("node");
+        one.step("qcow2 image").finish("");
+        one.step("seal node").finish("");
+        one.about("node-2").step("seal node").finish("");
+        let names: Vec<String> = all.timings().into_iter().map(|timing| timing.name).collect();
+        assert_eq!(names, ["fetch packages", "node: qcow2 image", "seal node", "node-2: seal node"]);
     }
 }

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Context, Result};
+use crate::package::fetch::plain;
 use crate::package::lock::answers;
 use crate::tree::{clusters, records, store};
 
@@ -60,7 +61,7 @@ impl Area {
     pub fn description(self) -> &'static str {
         match self {
             Area::Packages => "packages as downloaded",
-            Area::Indexes => "package indexes as downloaded",
+            Area::Indexes => "package indexes, as downloaded and decompressed",
             Area::Answers => "which packages the resolver chose",
             Area::Steps => "layers and initramfs, as lists of files",
             Area::Unpacked => "packages decompressed, as lists of files",
@@ -108,6 +109,7 @@ pub fn list(cache: &Path) -> Result<Vec<Item>> {
     let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     walk("debs", &|name| Some(if ends(name, &[".damaged"]) { Area::Damaged } else { Area::Packages }))?;
     walk("indexes/sha256", &|name| Some(if ends(name, &[".damaged"]) { Area::Damaged } else { Area::Indexes }))?;
+    walk(plain::FOLDER, &|_| Some(Area::Indexes))?;
     walk(answers::FOLDER, &|_| Some(Area::Answers))?;
     walk(clusters::FOLDER, &|name| ends(name, &[".pack"]).then_some(Area::Clusters))?;
     let steps = store::folder_name();

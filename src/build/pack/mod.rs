@@ -64,8 +64,8 @@ pub const SCRATCH_NEED: u64 = 256 << 20;
 pub struct Packed {
     /// The size of the disk, where an output wants one.
     pub disk_size: Option<u64>,
-    /// Of each output, where they fell out of writing it.
-    pub sums: Vec<Option<Sums>>,
+    /// Of each output.
+    pub sums: Vec<Sums>,
 }
 
 /// From Tree to files: [`disk`] where an output wants one, then every output from the same disk and Tree.
@@ -79,12 +79,26 @@ pub fn pack(request: &Request<'_>, outputs: &[Output]) -> Result<Packed> {
     let disk = disk.as_ref().map(|disk| (disk, identity));
     let source =
         Source { tree: request.tree, disk, epoch: request.epoch, clusters: request.clusters, digests: request.digests };
-    let write = |output: &Output| match output.format {
-        Format::Iso => write_iso(request, output).map(Some),
-        _ => output.write(&source, request.reporter),
-    };
-    let sums = outputs.iter().map(write).collect::<Result<_>>()?;
+    let sums = write_all(request, &source, outputs)?;
     Ok(Packed { disk_size: size, sums })
+}
+
+/// Writes one file after the other. Those whose writers do not go from front to back are hashed when they are there,
+/// beside the writing of the next ones.
+fn write_all(request: &Request<'_>, source: &Source<'_>, outputs: &[Output]) -> Result<Vec<Sums>> {
+    let digests = request.digests;
+    std::thread::scope(|scope| {
+        let mut hashing = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            let sums = match output.format {
+                Format::Iso => Some(write_iso(request, output)?),
+                _ => output.write(source, request.reporter)?,
+            };
+            hashing.push(scope.spawn(move || sums.map_or_else(|| output.sums(digests), Ok)));
+        }
+        let stopped = || Error::build("computing checksums stopped unexpectedly");
+        hashing.into_iter().map(|sums| sums.join().map_err(|_| stopped())?).collect()
+    })
 }
 
 fn write_iso(request: &Request<'_>, output: &Output) -> Result<Sums> {

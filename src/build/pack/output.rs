@@ -156,6 +156,14 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Of the finished file.
+    pub fn sums(&self, digests: Digests) -> Result<Sums> {
+        let context = || format!("reading {}", self.path.display());
+        Sums::of(File::open(&self.path).with_context(context)?, digests).with_context(context)
+    }
+}
+
 fn file_bytes(tree: &Tree) -> u64 {
     let size = |kind: &Kind| if let Kind::File(content) = kind { content.size() } else { 0 };
     tree.iter().map(|(_, entry)| size(&entry.kind)).sum()

@@ -1,7 +1,7 @@
 //! The indexes of a repository: fetched, verified, kept in the cache.
 //!
 //! Owns: [`update`], its halves [`check`] and [`Signed::read`], and the layout of `<cache>/indexes`: `sha256/<digest>`
-//! holds index files as downloaded, `seen/<repository>` the date of the newest signed index seen, so that a mirror
+//! holds index files as downloaded, [`plain`] their text, `seen/<repository>` the date of the newest signed index seen, so that a mirror
 //! cannot go back in time.
 
 use std::fs::{File, OpenOptions};
@@ -21,6 +21,7 @@ use crate::package::snapshot::{Snapshot, address};
 use crate::tree::Digest;
 
 use super::download::{Expected, download, download_small, is_present};
+use super::plain;
 
 /// A signed index larger than this is refused (Debian's largest are below 2 MiB).
 const RELEASE_LIMIT: u64 = 32 << 20;
@@ -50,7 +51,7 @@ pub struct Updated {
 }
 
 /// A repository's signed index, verified and fresh. Of the package indexes it names nothing was read yet.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Signed {
     pub pin: i32,
     /// `Date` of the signed index, in seconds since the epoch.
@@ -143,7 +144,7 @@ fn check_inner(repository: &Repository, architecture: &str, environment: &Enviro
 }
 
 /// The address of a suite. A suite that ends in `/` is a flat repository: no `dists`, no components.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Place {
     base: String,
 }
@@ -230,14 +231,23 @@ fn read_index(
     if expected.size > INDEX_LIMIT {
         return Err(Error::new(Kind::Authenticity, format!("index {path} is said to have {} bytes", expected.size)));
     }
+    let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
+    let plain = release.files.get(plain_path).map(|(size, sha256)| Expected { size: *size, sha256: *sha256 });
+    let plain = plain.filter(|plain| form != Form::Plain && plain.size <= INDEX_LIMIT);
+    if let Some(text) = plain.as_ref().and_then(|plain| plain::recall(&environment.cache, plain, environment.now)) {
+        return Ok(text);
+    }
     let file = environment.cache.join("indexes/sha256").join(expected.sha256.to_hex());
     // Nothing is said of an index that is at hand; every further image of a build finds it so.
     if !is_present(&file, &expected, &environment.reporter)? {
         fetch_index(place, release, path, &expected, &file, environment)?;
     }
-    let plain_path = path.trim_end_matches(".xz").trim_end_matches(".gz");
-    let limit = release.files.get(plain_path).map_or(INDEX_LIMIT, |(size, _)| (*size).min(INDEX_LIMIT));
-    decompress(&file, form, limit).with_context(|| format!("reading index {path}"))
+    let limit = plain.map_or(INDEX_LIMIT, |plain| plain.size);
+    let text = decompress(&file, form, limit).with_context(|| format!("reading index {path}"))?;
+    if let Some(plain) = &plain {
+        plain::keep(&environment.cache, plain, &text)?;
+    }
+    Ok(text)
 }
 
 fn fetch_index(

@@ -5,6 +5,7 @@
 
 mod download;
 pub mod index;
+pub mod plain;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

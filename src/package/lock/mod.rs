@@ -9,7 +9,6 @@ pub mod asked;
 pub mod diff;
 pub mod keep;
 pub mod places;
-pub mod seen;
 pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,13 +21,12 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::tree::Digest;
 
 use super::Environment;
-use super::fetch::index::{Signed, Updated};
+use super::fetch::index::{self, Signed, Updated};
 use super::index::{Index, Universe};
 use super::resolve;
 use super::snapshot::address;
 use answers::{Answer, Question};
 use asked::Asked;
-use seen::Seen;
 
 /// What is asked for: which repositories, and which packages in which layer.
 #[derive(Debug, Clone, Default)]
@@ -151,13 +149,8 @@ pub struct LockedRepository {
 
 /// Fetches and verifies the indexes of all repositories and chooses the packages of every layer.
 pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
-    resolve_seen(request, environment, &Seen::default())
-}
-
-/// The same for one of several images of a run.
-pub fn resolve_seen(request: &Request, environment: &Environment, seen: &Seen) -> Result<Lock> {
     let step = environment.reporter.step("resolve packages");
-    let signed = check_all(request, environment, seen)?;
+    let signed = check_all(request, environment)?;
     let question = Question::new(request, &signed, environment);
     let lock = match question.recall() {
         Some(answer) => new_lock(request, answer, signed.into_iter().map(|(name, one)| (name, one.date, one.locked))),
@@ -230,15 +223,15 @@ fn new_lock(request: &Request, answer: Answer, seen: impl Iterator<Item = (Strin
 
 /// Fetches and verifies the signed indexes of all repositories and reads what they name.
 fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Updated)>> {
-    read_all(check_all(request, environment, &Seen::default())?, request, environment)
+    read_all(check_all(request, environment)?, request, environment)
 }
 
-fn check_all(request: &Request, environment: &Environment, seen: &Seen) -> Result<Vec<(String, Signed)>> {
+fn check_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Signed)>> {
     if request.repositories.is_empty() {
         return Err(Error::documents("no repository is defined").hint("fill `distribution.repositories`"));
     }
     let repositories = request.repositories.iter().map(|(name, repository)| (name.clone(), repository)).collect();
-    side_by_side(repositories, |name, repository| seen.check(name, repository, &request.architecture, environment))
+    side_by_side(repositories, |name, repository| index::check(name, repository, &request.architecture, environment))
 }
 
 fn read_all(
