@@ -136,18 +136,18 @@ impl Reporter {
 
     /// A step of another process, which times itself.
     fn replay_start(&self, name: &str, total: Option<u64>, unit: Unit) -> u64 {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.0.sink.step_started(id, name, total, unit);
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        self.shared.sink.step_started(id, name, total, unit);
         id
     }
 
     fn replay_progress(&self, id: u64, done: u64) {
-        self.0.sink.step_progress(id, done);
+        self.shared.sink.step_progress(id, done);
     }
 
     fn replay_finish(&self, id: u64, timing: Timing) {
-        self.0.sink.step_finished(id, &timing);
-        if let Ok(mut timings) = self.0.timings.lock() {
+        self.shared.sink.step_finished(id, &timing);
+        if let Ok(mut timings) = self.shared.timings.lock() {
             timings.push(timing);
         }
     }
