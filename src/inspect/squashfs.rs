@@ -46,6 +46,11 @@ impl Fields<'_> {
     }
 }
 
+/// Where the pairs of all sets of attributes begin; place and number of pairs of each set.
+type XattrSets = (u64, Vec<(u64, u32)>);
+/// The block unpacked last, by its place.
+type Unpacked = Option<(u64, Arc<Vec<u8>>)>;
+
 /// What all readers of one file system share.
 struct Volume {
     source: SharedSource,
@@ -54,7 +59,7 @@ struct Volume {
     /// Start and size of each.
     fragments: Vec<(u64, u32)>,
     /// The block unpacked last: neighbours in a fragment are read one after another.
-    last: Mutex<Option<(u64, Arc<Vec<u8>>)>>,
+    last: Mutex<Unpacked>,
 }
 
 pub struct Squashfs {
@@ -67,8 +72,7 @@ pub struct Squashfs {
     inode_table: u64,
     directory_table: u64,
     ids: Vec<u32>,
-    /// Start of the pairs, and place, count of each set.
-    xattrs: (u64, Vec<(u64, u32)>),
+    xattrs: XattrSets,
 }
 
 impl Squashfs {
@@ -373,7 +377,7 @@ impl Volume {
         Ok(out)
     }
 
-    fn xattr_sets(&self, table: u64) -> Result<(u64, Vec<(u64, u32)>)> {
+    fn xattr_sets(&self, table: u64) -> Result<XattrSets> {
         if table == u64::MAX {
             return Ok((0, Vec::new()));
         }
