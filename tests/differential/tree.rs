@@ -447,12 +447,12 @@ impl<'a> Tree<'a> {
             if ["apiVersion", "kind", "metadata"].contains(&key.as_str()) {
                 continue;
             }
-            patch[key] = self.change(value, 0);
+            patch[key] = self.change(value);
         }
         patch
     }
 
-    fn change(&mut self, value: &Value, depth: usize) -> Value {
+    fn change(&mut self, value: &Value) -> Value {
         match value {
             Value::Object(map) => {
                 let mut out = Map::new();
@@ -462,7 +462,7 @@ impl<'a> Tree<'a> {
                     } else if self.one_in(2)
                         || ((key == "template" || key == "spec" || key == "jobTemplate") && !self.one_in(5))
                     {
-                        out.insert(key.clone(), self.change(value, depth + 1));
+                        out.insert(key.clone(), self.change(value));
                     } else if map.contains_key("name") && key == "name" && !self.one_in(6) {
                         out.insert(key.clone(), value.clone());
                     }
@@ -484,7 +484,7 @@ impl<'a> Tree<'a> {
                 let mut out = Vec::new();
                 for item in items {
                     if self.one_in(2) {
-                        out.push(self.change(item, depth + 1));
+                        out.push(self.change(item));
                     }
                 }
                 if self.one_in(3) {
