@@ -6,6 +6,7 @@
 #[path = "support/disk.rs"]
 mod disk;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output as Ran};
 
@@ -13,11 +14,12 @@ use disk::{MIB, params};
 use imagebuilder::api::params::Params;
 use imagebuilder::api::scalar::{AutoSize, Headroom, Size};
 use imagebuilder::boot::{Identity, Layout};
-use imagebuilder::build::pack::{self, Format, Output, Request, file_system, sizing, split};
+use imagebuilder::build::pack::{self, Format, Output, Request, file_system, iso::Live, sizing, split};
 use imagebuilder::format::disk::sums::Digests;
-use imagebuilder::format::{qcow2, tar, vhd};
+use imagebuilder::format::{qcow2, squashfs, tar, vhd};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::Namespaces;
+use imagebuilder::seed;
 use imagebuilder::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
 /// Disk images beside the raw one, and what qemu-img calls them.
@@ -311,4 +313,69 @@ fn sizes_follow_the_content() {
     let error = pack::disk(&Request { params: &params, layout: &small, ..request }).unwrap_err();
     assert_eq!(error.kind().exit_code(), 6);
     assert!(error.to_string().contains(&format!("partition 3 (/boot): the content needs {least} bytes")), "{error}");
+}
+
+#[test]
+fn a_netboot_set_with_all_that_its_script_names() {
+    let mut tree = target();
+    tree.write_file(&path("boot/initrd.img-1"), "initramfs", Meta::root(0o644), &"test".into()).unwrap();
+    let given = |name: &str, text: &str| seed::Input::Bytes(name.into(), text.as_bytes().to_vec());
+    let user_data = "#cloud-config\nhostname: node01\n";
+    let seed = seed::load(&seed::Request {
+        user_data: given("user_data", user_data),
+        network_data: given("network_data", "{links: [{id: a, name: a, type: phy}], networks: [], services: []}"),
+        identity: seed::Identity { site: "test".into(), hostname: None },
+    });
+    let live = Live {
+        identity: Identity { site: "test".into(), image: "pack".into() },
+        seed: seed.unwrap(),
+        compression: squashfs::Compression::named("gzip", None).unwrap(),
+        threads: Some(2),
+        earlier: None,
+    };
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let params = params();
+    let layout = layout(&params);
+    for folder in &folders {
+        let request = Request {
+            tree: &tree,
+            params: &params,
+            layout: &layout,
+            places: &|_| None,
+            epoch: EPOCH,
+            sandbox: &Namespaces::new(),
+            scratch: folder.path(),
+            live: Some(&live),
+            clusters: None,
+            digests: Digests::BOTH,
+            reporter: &Reporter::quiet(),
+        };
+        let output = Output { format: Format::Netboot, path: folder.path().join("e.ipxe") };
+        let packed = pack::pack(&request, std::slice::from_ref(&output)).unwrap();
+        assert_eq!((packed.disk_size, packed.sums.len()), (None, 1));
+        for name in output.beside() {
+            assert!(folder.path().join(&name).is_file(), "{name}");
+        }
+    }
+    let read = |name: &str| std::fs::read(folders[0].path().join(name)).unwrap();
+    assert_eq!((read("e.vmlinuz"), read("e.initrd.img")), (b"boot/vmlinuz-1".to_vec(), b"initramfs".to_vec()));
+    assert_eq!(read("e.user-data"), user_data.as_bytes());
+    assert!(String::from_utf8(read("e.meta-data")).unwrap().contains("\"instance-id\": \""));
+    assert!(String::from_utf8(read("e.network-config")).unwrap().contains("\"version\": 2"));
+    let script = String::from_utf8(read("e.ipxe")).unwrap();
+    assert!(script.contains("fetch=${base-url}/e.squashfs") && !script.contains("ds=ConfigDrive"), "{script}");
+    for name in ["e.user-data", "e.meta-data", "e.vendor-data", "e.network-config"] {
+        let mode = std::fs::metadata(folders[0].path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let squashfs = folders[0].path().join("e.squashfs");
+    if let Some(ran) = reader("unsquashfs", &["-lc", squashfs.to_str().unwrap()]) {
+        let listing = text(&ran);
+        assert!(ran.status.success() && listing.contains("squashfs-root/usr/bin/special"), "{listing}");
+        assert!(!listing.contains("squashfs-root/boot/vmlinuz"), "{listing}");
+    }
+    for entry in folders[0].path().read_dir().unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(read(&name) == std::fs::read(folders[1].path().join(&name)).unwrap(), "{name} is not the same twice");
+    }
 }

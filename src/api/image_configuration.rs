@@ -41,7 +41,8 @@ pub struct Image {
 }
 
 /// An output format. `root` is upstream's root file system, of which we make the archive that `tar` is too. `iso` is a
-/// live system that starts from a CD or a USB stick, with the cloud-init data of its site.
+/// live system that starts from a CD or a USB stick, with the cloud-init data of its site; `netboot` is the
+/// same system as files that are loaded over the network, with an iPXE script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(extend("x-aliases" = ["qcow2"]))]
@@ -50,6 +51,7 @@ pub enum ImageType {
     Qcow,
     Raw,
     Iso,
+    Netboot,
     Vmdk,
     Vhd,
     Tar,
@@ -57,10 +59,11 @@ pub enum ImageType {
 }
 
 impl ImageType {
-    pub const ALL: [ImageType; 7] = [
+    pub const ALL: [ImageType; 8] = [
         ImageType::Qcow,
         ImageType::Raw,
         ImageType::Iso,
+        ImageType::Netboot,
         ImageType::Vmdk,
         ImageType::Vhd,
         ImageType::Tar,
@@ -73,6 +76,7 @@ impl ImageType {
             ImageType::Qcow => "qcow",
             ImageType::Raw => "raw",
             ImageType::Iso => "iso",
+            ImageType::Netboot => "netboot",
             ImageType::Vmdk => "vmdk",
             ImageType::Vhd => "vhd",
             ImageType::Tar => "tar",
@@ -86,10 +90,16 @@ impl ImageType {
             ImageType::Qcow => &["qcow2", "qcow"],
             ImageType::Raw => &["raw", "img"],
             ImageType::Iso => &["iso"],
+            ImageType::Netboot => &["ipxe"],
             ImageType::Vmdk => &["vmdk"],
             ImageType::Vhd => &["vhd"],
             ImageType::Tar | ImageType::Root => &["tar", "tar.gz", "tgz", "tar.zst"],
         }
+    }
+
+    /// Whether it is a live system, which runs from what it was started from.
+    pub fn is_live(self) -> bool {
+        matches!(self, ImageType::Iso | ImageType::Netboot)
     }
 
     pub fn extension(self) -> &'static str {
@@ -253,6 +263,20 @@ pub struct IsoBuilder {
     /// File of the network data (OpenStack's `network_data.json`, as JSON or YAML).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network_config_file_name: Option<String>,
+    /// Which document holds the user data, where no file is named. Without kind, name, label and annotation: the Secret with
+    /// the label `airshipit.org/ephemeral-user-data`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_selector: Option<DocumentSelector>,
+    /// Key in that Secret (default `userData`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_data_key: Option<String>,
+    /// Which document holds the network data, where no file is named: a Secret, or the BareMetalHost that names one. Without
+    /// kind, name, label and annotation: the host with the label `airshipit.org/ephemeral-node`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_config_selector: Option<DocumentSelector>,
+    /// Key in that Secret (default `networkData`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_config_key: Option<String>,
     /// File name of the output metadata beside the image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_metadata_file_name: Option<String>,
@@ -268,6 +292,33 @@ pub struct IsoBuilder {
     /// Threads that compress, all cores without it. Changes no byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
+}
+
+/// Documents by what they are, as kustomize's patches select theirs: regular expressions, and Kubernetes selectors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DocumentSelector {
+    /// Of its apiVersion, as a regular expression like all but the last two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Of its apiVersion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Such as `Secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// `metadata.name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `metadata.namespace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// `tier=web,env!=test,team in (a, b)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_selector: Option<String>,
+    /// The same on annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotation_selector: Option<String>,
 }
 
 /// In the words of `mksquashfs -comp`.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::command_line::{for_grub, words};
 use super::grub::efi::SignedChain;
-use super::grub::{self, Kernel, Platform, efi, menu};
+use super::grub::{self, Platform, efi, menu};
 use crate::api::Params;
 use crate::api::params::kernel::Argument;
 use crate::error::{Error, Kind as ErrorKind, Result};
@@ -98,12 +98,7 @@ impl Medium {
         if let Some(root) = files.get_mut(&TreePath::root()) {
             root.meta.mtime = mtime;
         }
-        let kernels = grub::kernels(tree);
-        let newest = kernels.first().ok_or_else(|| {
-            Error::new(ErrorKind::Documents, "there is no kernel in /boot")
-                .hint("add a kernel package to `software.packages`")
-        })?;
-        copy_kernel(tree, newest, &mut files, mtime, &origin)?;
+        copy_kernel(tree, &mut files, mtime, &origin)?;
         let marker = format!("{}\n", params.distribution.release);
         files.write_file(&TreePath::literal(MARKER), marker, meta.clone(), &origin)?;
         let id_path = format!(".disk/id/{id}");
@@ -132,13 +127,26 @@ impl Medium {
     }
 }
 
-fn copy_kernel(tree: &Tree, kernel: &Kernel, files: &mut Tree, mtime: Mtime, origin: &Origin) -> Result<()> {
-    let initrd = kernel.initrd.as_ref().ok_or_else(|| Error::build("the kernel has no initramfs"))?;
-    for (name, target) in [(&kernel.file, KERNEL), (initrd, INITRD)] {
+/// The newest kernel and its initramfs.
+pub fn kernel(tree: &Tree) -> Result<(TreePath, TreePath)> {
+    let kernels = grub::kernels(tree);
+    let newest = kernels.first().ok_or_else(|| {
+        Error::new(ErrorKind::Documents, "there is no kernel in /boot")
+            .hint("add a kernel package to `software.packages`")
+    })?;
+    let initrd = newest.initrd.as_ref().ok_or_else(|| Error::build("the kernel has no initramfs"))?;
+    let path = |name: &str| {
         let from = TreePath::new(format!("boot/{name}")).ok_or_else(|| Error::build("a kernel's name is no path"))?;
-        let at = tree.resolve(&from)?;
+        tree.resolve(&from)
+    };
+    Ok((path(&newest.file)?, path(initrd)?))
+}
+
+fn copy_kernel(tree: &Tree, files: &mut Tree, mtime: Mtime, origin: &Origin) -> Result<()> {
+    let (kernel, initrd) = kernel(tree)?;
+    for (at, target) in [(kernel, KERNEL), (initrd, INITRD)] {
         let found = tree.inode(&at).map(|(_, entry)| &entry.kind);
-        let Some(kind @ Kind::File(_)) = found else { return Err(Error::build(format!("{from} is not a file"))) };
+        let Some(kind @ Kind::File(_)) = found else { return Err(Error::build(format!("{at} is not a file"))) };
         let meta = Meta { mtime, ..Meta::root(0o644) };
         files.put(&TreePath::literal(target), Entry { meta, kind: kind.clone(), origin: origin.clone() })?;
     }

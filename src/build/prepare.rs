@@ -178,7 +178,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
 
 /// What an ISO has beside its Tree; whatever is wrong with it is known before anything is built.
 fn live(intent: &Intent, identity: Identity, options: &Options<'_>) -> Result<Option<Live>> {
-    let Some(output) = intent.outputs.iter().find(|output| output.kind == ImageType::Iso) else { return Ok(None) };
+    let Some(output) = intent.outputs.iter().find(|output| output.kind.is_live()) else { return Ok(None) };
     let source = intent.seed.as_ref().ok_or_else(|| Error::build("the ISO has no place for its seed"))?;
     let seed = source.load()?;
     for secret in &seed.secrets {
@@ -192,8 +192,9 @@ fn live(intent: &Intent, identity: Identity, options: &Options<'_>) -> Result<Op
     };
     let compression = squashfs::Compression::named(name, output.level)?;
     let threads = output.threads.map(|threads| threads as usize).filter(|threads| *threads > 0);
-    let earlier = output_folder(intent, options).join(&output.file_name);
-    Ok(Some(Live { identity, seed, compression, threads, earlier: Some(earlier) }))
+    let iso = intent.outputs.iter().find(|output| output.kind == ImageType::Iso);
+    let earlier = iso.map(|output| output_folder(intent, options).join(&output.file_name));
+    Ok(Some(Live { identity, seed, compression, threads, earlier }))
 }
 
 /// The programs that check the image. Its lock names them, so no index is needed.

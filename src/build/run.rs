@@ -266,11 +266,14 @@ fn publish(
     let mut records = Vec::new();
     for ((output, file), sums) in intent.outputs.iter().zip(&outputs).zip(packed.sums) {
         let checksums = Checksums::from(sums);
-        for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
-            let Some(digest) = digest else { continue };
-            let name = format!("{}.{extension}", output.file_name);
-            staging.write(&name, format!("{digest}\n").as_bytes())?;
-            set.side_files.push(name);
+        add_checksums(&staging, &mut set, &output.file_name, &checksums)?;
+        for name in file.beside() {
+            // Nobody has to compare a seed, which is secret.
+            if pack::netboot::is_public(&name) {
+                let checksums = Checksums::of(&staging.path(&name), options.digests)?;
+                add_checksums(&staging, &mut set, &name, &checksums)?;
+            }
+            set.images.push(name);
         }
         set.images.push(output.file_name.clone());
         let virtual_size = packed.disk_size.filter(|_| file.format.is_disk());
@@ -298,6 +301,17 @@ fn publish(
     Ok(Built { image: intent.image.clone(), files, records, packages, entries })
 }
 
+/// The checksums of a file beside it.
+fn add_checksums(staging: &Staging, set: &mut FileSet, file: &str, checksums: &Checksums) -> Result<()> {
+    for (extension, digest) in [("sha256", &checksums.sha256), ("md5sum", &checksums.md5)] {
+        let Some(digest) = digest else { continue };
+        let name = format!("{file}.{extension}");
+        staging.write(&name, format!("{digest}\n").as_bytes())?;
+        set.side_files.push(name);
+    }
+    Ok(())
+}
+
 /// Nothing is published that a check finds fault with. Runs beside the packing.
 fn check(params: &Params, tree: &Tree, epoch: i64, known: &Clusters, reporter: &Reporter) -> Result<()> {
     let step = reporter.step("checks");
@@ -313,7 +327,7 @@ fn check(params: &Params, tree: &Tree, epoch: i64, known: &Clusters, reporter: &
 /// Nothing is published that independent programs find fault with.
 fn verify_all(outputs: &[pack::Output], options: &Options<'_>, tools: &Tree, scratch: &Path) -> Result<()> {
     let tools = Tools::unpack(tools, &scratch.join("readers"), options.sandbox)?;
-    for output in outputs {
+    for output in outputs.iter().filter(|output| output.format != Format::Netboot) {
         let scratch = self::scratch(scratch, "verify-")?;
         let reporter = &options.environment.reporter;
         let request = verify::Request { image: &output.path, tools: Some(&tools), scratch: scratch.path(), reporter };

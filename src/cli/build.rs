@@ -232,11 +232,11 @@ fn summary(built: &[Built], steps: &str, total: &Total, program: &str) -> String
             let disk = disk.map(|size| format!(" (disk of {})", words::bytes(size))).unwrap_or_default();
             text.push_str(&format!("  {}  {size}{disk}\n", file.display()));
         }
-        let archive = |file: &std::path::Path| {
+        let boots = |file: &&std::path::PathBuf| {
             let of = one.records.iter().find(|record| file.ends_with(&record.file_name));
-            of.is_some_and(|record| record.virtual_size.is_none() && record.format != "iso")
+            of.is_some_and(|record| record.virtual_size.is_some() || record.format == "iso")
         };
-        if let Some(image) = one.files.first().filter(|file| !archive(file)) {
+        if let Some(image) = one.files.iter().find(boots) {
             let (program, image) = (words::shell(program), words::shell(&image.to_string_lossy()));
             text.push_str(&format!("  boot it: {program} boot {image}\n"));
         }

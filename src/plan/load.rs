@@ -8,7 +8,6 @@ use std::path::Path;
 use super::intent::{Intent, SITE_LABEL};
 use super::seed::SeedSource;
 use super::{container, normalise, outputs};
-use crate::api::image_configuration::ImageType;
 use crate::api::{AirshipImage, ImageConfiguration, NodeProfile};
 use crate::check::{self, documents::Subject};
 use crate::compat;
@@ -74,7 +73,7 @@ pub fn from_documents(documents: &[Node], executor: Option<&Node>) -> Result<Int
     let of_qcow = builders.and_then(|builders| builders.qcowbuilder.as_ref());
     let of_iso = builders.and_then(|builders| builders.isobuilder.as_ref());
     let named = of_qcow.or(image.spec.builder.as_ref()).and_then(|builder| builder.output_metadata_file_name.clone());
-    let is_iso = outputs.iter().any(|output| output.kind == ImageType::Iso);
+    let is_iso = outputs.iter().any(|output| output.kind.is_live());
     let metadata_name =
         of_iso.filter(|_| is_iso).and_then(|builder| builder.output_metadata_file_name.clone()).or(named);
     let site = image.metadata.labels.get(SITE_LABEL).cloned().unwrap_or_else(|| "default".into());

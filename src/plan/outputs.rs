@@ -29,11 +29,13 @@ pub(super) fn outputs(image: &AirshipImage, document: &Node, executor: Executor)
             // The only kind that a stream-optimised one has.
             ImageType::Vmdk => Compression::Zlib,
             ImageType::Tar => archive.into(),
-            ImageType::Iso => iso.and_then(|builder| builder.compression).unwrap_or_default().into(),
+            ImageType::Iso | ImageType::Netboot => {
+                iso.and_then(|builder| builder.compression).unwrap_or_default().into()
+            }
             ImageType::Raw | ImageType::Vhd | ImageType::Root => Compression::None,
         },
-        level: iso.filter(|_| *kind == ImageType::Iso).and_then(|builder| builder.compression_level),
-        threads: iso.filter(|_| *kind == ImageType::Iso).and_then(|builder| builder.threads),
+        level: iso.filter(|_| kind.is_live()).and_then(|builder| builder.compression_level),
+        threads: iso.filter(|_| kind.is_live()).and_then(|builder| builder.threads),
         subformat: (*kind == ImageType::Vhd).then(|| subformat.unwrap_or_default()),
     };
     Ok(types.iter().map(output).collect())
@@ -72,11 +74,13 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
     if types.is_empty() {
         types.push(ImageType::Qcow);
     }
-    let disk = |kind: &&ImageType| !matches!(kind, ImageType::Iso | ImageType::Tar | ImageType::Root);
-    match types.iter().find(disk) {
-        Some(other) if types.contains(&ImageType::Iso) => {
+    let disk = |kind: &&ImageType| !kind.is_live() && !matches!(kind, ImageType::Tar | ImageType::Root);
+    let live = types.iter().copied().find(|kind| kind.is_live());
+    match (types.iter().find(disk), live) {
+        (Some(other), Some(live)) => {
             let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"])).unwrap_or(document);
-            let message = format!("`iso` is a live system, `{}` an installed one: no image is both", other.name());
+            let message =
+                format!("`{}` is a live system, `{}` an installed one: no image is both", live.name(), other.name());
             Err(Diagnostic::on(place, message).hint("write an ImageConfiguration for each").into())
         }
         _ => Ok(types),

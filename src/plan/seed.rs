@@ -4,9 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::api::image_configuration::{Builder, IsoBuilder};
+use crate::api::image_configuration::{Builder, DocumentSelector, IsoBuilder};
 use crate::document::Node;
 use crate::error::{Context, Result};
+use crate::kustomize::Selector;
 use crate::seed::{self, Identity, Input, Seed, Selection};
 
 /// Files, or documents among those of the entry point.
@@ -17,6 +18,8 @@ pub struct SeedSource {
     /// Where files lie that documents name; the first that has one counts.
     folders: Vec<PathBuf>,
     documents: Vec<Node>,
+    /// Which of the documents, for user data and network data.
+    selections: [Selection; 2],
     site: String,
 }
 
@@ -37,6 +40,7 @@ impl SeedSource {
         image: Option<&Builder>,
         volume: Option<&Path>,
     ) -> SeedSource {
+        let selections = selections(iso);
         let iso = iso.map(|builder| (&builder.user_data_file_name, &builder.network_config_file_name));
         let image = image.map(|builder| (&builder.user_data_file_name, &builder.network_config_file_name));
         let user = iso.and_then(|(user, _)| user.as_ref()).or(image.and_then(|(user, _)| user.as_ref()));
@@ -46,6 +50,7 @@ impl SeedSource {
             network_data: network.map(PathBuf::from),
             folders: volume.map(Path::to_owned).into_iter().collect(),
             documents: documents.to_vec(),
+            selections,
             site: site.to_owned(),
         }
     }
@@ -71,15 +76,34 @@ impl SeedSource {
 
     /// Reads, checks and completes the seed.
     pub fn load(&self) -> Result<Seed> {
-        let input = |file: &Option<PathBuf>| match file {
+        let [user, network] = &self.selections;
+        let input = |file: &Option<PathBuf>, selection: &Selection| match file {
             Some(path) => Input::File(self.find(path)),
-            None => Input::Documents(&self.documents, Selection::default()),
+            None => Input::Documents(&self.documents, selection.clone()),
         };
         let request = seed::Request {
-            user_data: input(&self.user_data),
-            network_data: input(&self.network_data),
+            user_data: input(&self.user_data, user),
+            network_data: input(&self.network_data, network),
             identity: Identity { site: self.site.clone(), hostname: None },
         };
         seed::load(&request).context("loading the seed of the ISO")
     }
+}
+
+/// What `isobuilder` says on documents.
+fn selections(iso: Option<&IsoBuilder>) -> [Selection; 2] {
+    let selection = |selector: &Option<DocumentSelector>, key: &Option<String>| Selection {
+        selector: selector.clone().map(|selector| {
+            let DocumentSelector { group, version, kind, name, namespace, label_selector, annotation_selector } =
+                selector;
+            Selector { group, version, kind, name, namespace, label_selector, annotation_selector }
+        }),
+        key: key.clone(),
+    };
+    iso.map_or_else(Default::default, |iso| {
+        [
+            selection(&iso.user_data_selector, &iso.user_data_key),
+            selection(&iso.network_config_selector, &iso.network_config_key),
+        ]
+    })
 }

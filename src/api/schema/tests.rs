@@ -161,7 +161,7 @@ fn explaining_a_field() {
 #[test]
 fn one_or_many_words_are_told() {
     let found = find("ImageConfiguration.spec.image.type").unwrap().json(false);
-    assert_eq!(found["enum"], json!(["qcow", "raw", "iso", "vmdk", "vhd", "tar", "root", "qcow2"]));
+    assert_eq!(found["enum"], json!(["qcow", "raw", "iso", "netboot", "vmdk", "vhd", "tar", "root", "qcow2"]));
 }
 
 #[test]

@@ -140,7 +140,7 @@ pub fn seed_files(seed: &Seed) -> Files {
     seed.files().into_iter().map(|(path, bytes)| (name(&path), bytes.to_vec())).collect()
 }
 
-fn content_size(tree: &Tree) -> u64 {
+pub(super) fn content_size(tree: &Tree) -> u64 {
     let size = |entry: &Entry| if let TreeKind::File(content) = &entry.kind { content.size() } else { 0 };
     tree.iter().map(|(_, entry)| size(entry)).sum()
 }

@@ -6,6 +6,7 @@
 
 pub mod file_system;
 pub mod iso;
+pub mod netboot;
 pub mod output;
 pub mod sizing;
 pub mod split;
@@ -92,6 +93,7 @@ fn write_all(request: &Request<'_>, source: &Source<'_>, outputs: &[Output]) -> 
         for output in outputs {
             let sums = match output.format {
                 Format::Iso => Some(write_iso(request, output)?),
+                Format::Netboot => Some(write_netboot(request, output)?),
                 _ => output.write(source, request.reporter)?,
             };
             hashing.push(scope.spawn(move || sums.map_or_else(|| output.sums(digests), Ok)));
@@ -106,6 +108,11 @@ fn write_iso(request: &Request<'_>, output: &Output) -> Result<Sums> {
     let live = request.live.ok_or_else(|| Error::build("there is no live system to write"))?;
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&output.path);
     iso::write(request, live, &file.with_context(context)?).with_context(context)
+}
+
+fn write_netboot(request: &Request<'_>, output: &Output) -> Result<Sums> {
+    let live = request.live.ok_or_else(|| Error::build("there is no live system to write"))?;
+    netboot::write(request, live, &output.path).with_context(|| format!("writing {}", output.path.display()))
 }
 
 /// The whole disk as data.

@@ -26,6 +26,8 @@ pub enum Format {
     Tar(tar::Compression),
     /// With everything that is not in the Tree: see [`super::Live`].
     Iso,
+    /// The script, with the other files beside it: see [`super::netboot`].
+    Netboot,
 }
 
 impl Format {
@@ -38,12 +40,13 @@ impl Format {
             Format::Vhd(_) => "vhd",
             Format::Tar(_) => "tar",
             Format::Iso => "iso",
+            Format::Netboot => "ipxe",
         }
     }
 
     /// Whether it holds a disk (and not files alone).
     pub fn is_disk(self) -> bool {
-        !matches!(self, Format::Tar(_) | Format::Iso)
+        !matches!(self, Format::Tar(_) | Format::Iso | Format::Netboot)
     }
 
     /// What an Intent asks for.
@@ -62,6 +65,7 @@ impl Format {
             (ImageType::Tar | ImageType::Root, Compression::Zstd) => Ok(Format::Tar(tar::Compression::Zstd)),
             (ImageType::Tar | ImageType::Root, _) => Ok(Format::Tar(tar::Compression::None)),
             (ImageType::Iso, _) => Ok(Format::Iso),
+            (ImageType::Netboot, _) => Ok(Format::Netboot),
         }
     }
 
@@ -73,7 +77,7 @@ impl Format {
             Format::Qcow2(_) => disk()?.touched_size(qcow2::CLUSTER),
             Format::Vmdk => disk()?.touched_size(vmdk::GRAIN),
             Format::Vhd(vhd::Subformat::Dynamic) => disk()?.touched_size(vhd::BLOCK),
-            Format::Tar(_) | Format::Iso => file_bytes(source.tree),
+            Format::Tar(_) | Format::Iso | Format::Netboot => file_bytes(source.tree),
         })
     }
 
@@ -82,7 +86,7 @@ impl Format {
         match self {
             Format::Vmdk => vmdk::check_size(disk_size),
             Format::Vhd(_) => vhd::check_size(disk_size),
-            Format::Raw | Format::Qcow2(_) | Format::Tar(_) | Format::Iso => Ok(()),
+            Format::Raw | Format::Qcow2(_) | Format::Tar(_) | Format::Iso | Format::Netboot => Ok(()),
         }
     }
 }
@@ -108,6 +112,12 @@ pub struct Source<'a> {
 }
 
 impl Output {
+    /// What lies beside it and is part of it, by file name.
+    pub fn beside(&self) -> Vec<String> {
+        let name = self.path.file_name().and_then(|name| name.to_str()).filter(|_| self.format == Format::Netboot);
+        name.map(super::netboot::names).unwrap_or_default()
+    }
+
     /// Writes and syncs the file. Its checksums, where they fell out on the way.
     pub fn write(&self, source: &Source<'_>, reporter: &Reporter) -> Result<Option<Sums>> {
         let context = || format!("writing {}", self.path.display());
@@ -138,7 +148,7 @@ impl Output {
                 let (disk, uuid) = disk()?;
                 vhd::write(disk, &file, &vhd::Options { subformat, uuid, seconds: source.epoch }, &progress)
             }
-            Format::Iso => Err(Error::build("an ISO image is not written from a disk")),
+            Format::Iso | Format::Netboot => Err(Error::build("a live system is not written from a disk")),
             Format::Tar(compression) => {
                 let (spare, options) = (Spare::default(), tar::Options { compression, threads: None });
                 let hashed = sums::while_writing(State::start(source.digests), &[], &spare, |pieces| {

@@ -5,7 +5,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Subject, token};
-use crate::api::image_configuration::ImageType;
 use crate::api::realm::{Realm, of_params};
 use crate::document::{Diagnostic, Node, Value};
 
@@ -27,7 +26,7 @@ const CLOUD_CONFIG: [&str; 6] =
 pub(super) fn site_data(subject: &Subject) -> Vec<Diagnostic> {
     // A live system is made for the machine that it boots.
     let live = subject.executor.is_some_and(|(configuration, _)| {
-        configuration.spec.image.types.as_slice().iter().all(|kind| *kind == ImageType::Iso)
+        configuration.spec.image.types.as_slice().iter().all(|kind| kind.is_live())
             && !configuration.spec.image.types.as_slice().is_empty()
     });
     let Some(params) = subject.document.at(&["spec", "params"]).filter(|_| !live) else { return Vec::new() };
