@@ -29,8 +29,9 @@ struct Target {
     sandbox: Chroot,
 }
 
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "sh", "cat", "uname", "id", "ls", "head", "sleep", "mount", "mknod", "stat", "touch", "mkdir", "rm", "mv", "chown",
+    "chmod",
 ];
 
 impl Target {
@@ -120,11 +121,12 @@ fn a_job_finds_what_it_needs_and_leaves_nothing() {
     let lines = target.lines(
         "echo $GIVEN $HOME $LC_ALL ${USER-none}; cat; uname -n; id -u; echo x >/dev/null; head -c3 /dev/zero | cat >/dev/null; \
          cat /dev/null; ls /dev; ls /sys; cat /proc/mounts | head -n1; cat /proc/sys/kernel/hostname; \
-         touch /dev/made /proc/made /sys/made; stat -c %F /proc/1/root",
+         touch /dev/made /proc/made /sys/made; stat -f -c %T /proc/; chmod 600 /tmp; stat -c %a /tmp; chmod 755 /tmp; \
+         stat -c %F /proc/1/root",
     );
     let text = lines.join("\n");
     assert!(text.starts_with("yes /root C.UTF-8 none\nfrom stdin\nlocalhost\n0\nfd\nfull\nnull\n"), "{text}");
-    assert!(text.ends_with("zero\nrootfs / rootfs rw,relatime 0 0\nlocalhost\ndirectory"), "{text}");
+    assert!(text.ends_with("zero\nrootfs / rootfs rw,relatime 0 0\nlocalhost\nproc\n600\ndirectory"), "{text}");
     // `policy-rc.d` was made there, and that shows, as it does with mounts.
     let (mut before, mut after) = (before, target.state());
     before.remove(&target.root().join("usr/sbin"));

@@ -2,8 +2,8 @@
 //!
 //! Owns: [`Setup`], [`spawn`] and what happens after it. The init stays outside of the target root. Whatever the program
 //! leaves running becomes its child (PR_SET_CHILD_SUBREAPER, prctl(2)) and is killed when the program has ended, or when
-//! the builder has. It answers uname(2) for all of them (seccomp_unotify(2)), so that the host name is the same
-//! everywhere. As in [`super::super::child`], after `clone` only system calls are allowed: no allocation, no lock, no panic.
+//! the builder has. It answers a few system calls for all of them (seccomp_unotify(2)): the host name is
+//! the same everywhere, and `/proc/self/fd` can be used where that matters. As in [`super::super::child`], after `clone` only system calls are allowed: no allocation, no lock, no panic.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
@@ -17,7 +17,7 @@ pub(super) struct Setup {
     pub candidates: Vec<CString>,
     pub argv: CStringArray,
     pub environment: CStringArray,
-    /// With uname(2) going to the init, and without for kernels that cannot do that. Empty for none.
+    /// With some calls going to the init, and without for kernels that cannot do that. Empty for none.
     pub notifying: Vec<libc::sock_filter>,
     pub plain: Vec<libc::sock_filter>,
     /// What uname(2) answers.
@@ -275,7 +275,9 @@ struct Answer {
     flags: u32,
 }
 
-/// Answers one uname(2). A process that may not be written to (it has become another user) gets the kernel's answer.
+/// Answers one question: uname(2) with the fixed host name; that `/proc` is what it should be; and chmod(2) through
+/// `/proc/self/fd`, as systemd-tmpfiles(8) sets modes, which no file can stand in for. Everything else is the kernel's to
+/// answer, and so is what a process asks that may not be written to (it has become another user).
 unsafe fn answer(setup: &Setup, listener: RawFd) {
     // SAFETY: zeroed structures are valid; all pointers outlive the calls; paths end with a zero byte.
     unsafe {
@@ -284,17 +286,92 @@ unsafe fn answer(setup: &Setup, listener: RawFd) {
             return;
         }
         let path = proc_path(question.pid as libc::pid_t, b"/mem");
-        let memory = libc::open(path.as_ptr().cast(), libc::O_WRONLY | libc::O_CLOEXEC);
-        let size = size_of::<libc::utsname>();
-        let place = question.arguments[0] as libc::off_t;
-        let written =
-            memory >= 0 && libc::pwrite(memory, (&raw const setup.identity).cast(), size, place) == size as isize;
+        let memory = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
+        let outcome = if memory < 0 { None } else { outcome(setup, &question, memory) };
         if memory >= 0 {
             libc::close(memory);
         }
-        let flags = if written { 0 } else { CONTINUE };
-        let answer = Answer { id: question.id, value: 0, error: 0, flags };
+        let answer = match outcome {
+            Some(errno) => Answer { id: question.id, value: 0, error: -errno, flags: 0 },
+            None => Answer { id: question.id, value: 0, error: 0, flags: CONTINUE },
+        };
         libc::ioctl(listener, NOTIFICATION_SEND as _, &raw const answer);
+    }
+}
+
+/// The error number to give, 0 for success; `None` to leave it to the kernel.
+unsafe fn outcome(setup: &Setup, question: &Question, memory: RawFd) -> Option<i32> {
+    let [first, second, third, ..] = question.arguments;
+    let call = libc::c_long::from(question.call);
+    // SAFETY: the structures outlive the calls; their addresses in the other process are checked by the kernel.
+    unsafe {
+        if call == libc::SYS_uname {
+            return put(memory, first, (&raw const setup.identity).cast(), size_of::<libc::utsname>());
+        }
+        let mut text = [0u8; PATH_BYTES];
+        if call == libc::SYS_statfs {
+            let path = path_at(memory, first, &mut text)?;
+            if path != b"/proc" && path != b"/proc/" {
+                return None;
+            }
+            let mut answer: libc::statfs = std::mem::zeroed();
+            (answer.f_type, answer.f_bsize, answer.f_namelen) = (PROC_MAGIC, 4096, 255);
+            return put(memory, second, (&raw const answer).cast(), size_of::<libc::statfs>());
+        }
+        let (path, mode) = if call == libc::SYS_fchmodat { (second, third) } else { (first, second) };
+        let file = number_of_file(path_at(memory, path, &mut text)?)?;
+        Some(change_mode(question.pid as libc::pid_t, file, mode as libc::mode_t))
+    }
+}
+
+/// Longer paths are none that are looked for.
+const PATH_BYTES: usize = 32;
+/// `PROC_SUPER_MAGIC` of linux/magic.h.
+const PROC_MAGIC: libc::__fsword_t = 0x9FA0;
+
+unsafe fn put(memory: RawFd, place: u64, bytes: *const libc::c_void, size: usize) -> Option<i32> {
+    // SAFETY: the caller's bytes outlive the call.
+    let written = unsafe { libc::pwrite(memory, bytes, size, place as libc::off_t) };
+    (written == size as isize).then_some(0)
+}
+
+unsafe fn path_at(memory: RawFd, place: u64, text: &mut [u8; PATH_BYTES]) -> Option<&[u8]> {
+    // SAFETY: the buffer outlives the call; the kernel reads less where memory ends.
+    let read = unsafe { libc::pread(memory, text.as_mut_ptr().cast(), text.len(), place as libc::off_t) };
+    let text = text.get(..usize::try_from(read).ok()?)?;
+    let end = text.iter().position(|byte| *byte == 0)?;
+    text.get(..end)
+}
+
+fn number_of_file(path: &[u8]) -> Option<libc::c_int> {
+    let digits = path.strip_prefix(b"/proc/self/fd/")?;
+    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    if all { number(digits) } else { None }
+}
+
+/// Changes the mode of what a descriptor of another process is open at. Through a descriptor of our own: chmod(2) would
+/// be asked of ourselves.
+unsafe fn change_mode(pid: libc::pid_t, file: libc::c_int, mode: libc::mode_t) -> i32 {
+    let mut name = [0u8; 16];
+    name[..4].copy_from_slice(b"/fd/");
+    let digits = proc_path(file, b"");
+    let digits = digits[6..].iter().take_while(|byte| **byte != 0);
+    let mut length = 4;
+    for (place, byte) in name[4..].iter_mut().zip(digits) {
+        *place = *byte;
+        length += 1;
+    }
+    let path = proc_path(pid, &name[..length]);
+    // SAFETY: the path ends with a zero byte.
+    unsafe {
+        let opened =
+            libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+        if opened < 0 {
+            return errno();
+        }
+        let result = if libc::fchmod(opened, mode) == 0 { 0 } else { errno() };
+        libc::close(opened);
+        result
     }
 }
 
@@ -393,6 +470,10 @@ mod tests {
             let mut seen = false;
             each_process(&mut |pid| seen |= pid == own);
             assert!(seen);
+        }
+        assert_eq!(number_of_file(b"/proc/self/fd/12"), Some(12));
+        for other in [&b"/proc/self/fd/"[..], b"/proc/self/fd/1x", b"/etc/passwd"] {
+            assert_eq!(number_of_file(other), None);
         }
         assert_eq!((size_of::<Question>(), size_of::<Answer>()), (80, 24));
     }

@@ -58,7 +58,17 @@ const REFUSED: [libc::c_long; 38] = [
 /// Programs are told that the kernel does not have these.
 const MISSING: [libc::c_long; 3] = [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
 
-/// Empty where this processor is not known here. With `notify`, uname(2) goes to whoever holds the listener.
+/// Asked of the job's init process, which answers some, and lets the kernel answer the rest.
+pub(super) const ASKED: &[libc::c_long] = &[
+    libc::SYS_uname,
+    libc::SYS_statfs,
+    libc::SYS_fchmodat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+];
+
+/// Empty where this processor is not known here. With `notify`, what is [`ASKED`] goes to whoever holds
+/// the listener.
 pub(super) fn filter(notify: bool) -> Vec<libc::sock_filter> {
     let Some(architecture) = ARCHITECTURE else { return Vec::new() };
     let load = |at| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
@@ -79,7 +89,9 @@ pub(super) fn filter(notify: bool) -> Vec<libc::sock_filter> {
         program.extend([equal(call as u32, 0, 1), error(libc::ENOSYS)]);
     }
     if notify {
-        program.extend([equal(libc::SYS_uname as u32, 0, 1), leave(libc::SECCOMP_RET_USER_NOTIF)]);
+        for call in ASKED {
+            program.extend([equal(*call as u32, 0, 1), leave(libc::SECCOMP_RET_USER_NOTIF)]);
+        }
     }
     // The kernel was built without that family: what programs are prepared for.
     program.extend([
@@ -141,7 +153,9 @@ mod tests {
         }
         assert_eq!(outcome(here, libc::SYS_fsync, 3), error(0));
         assert_eq!(outcome(here, libc::SYS_io_uring_setup, 3), error(libc::ENOSYS));
-        assert_eq!(outcome(here, libc::SYS_uname, 0), libc::SECCOMP_RET_USER_NOTIF);
+        for call in ASKED {
+            assert_eq!(outcome(here, *call, 0), libc::SECCOMP_RET_USER_NOTIF);
+        }
         assert_eq!(outcome(here, libc::SYS_socket, libc::AF_UNIX as u32), libc::SECCOMP_RET_ALLOW);
         for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK] {
             assert_eq!(outcome(here, libc::SYS_socket, family as u32), error(libc::EAFNOSUPPORT));
