@@ -285,3 +285,31 @@ fn a_script_that_replaces_what_was_laid_over_is_told() {
     let error = target.run("mv /etc/over /etc/moved", vec![bind(&source, "etc/over", true)]).unwrap_err();
     assert!(error.to_string().contains("/etc/over, which was laid over"), "{error}");
 }
+
+/// systemd-tmpfiles(8) sets modes and access lists through `/proc/self/fd`, and does nothing where `/proc` is not one.
+#[test]
+fn modes_and_access_lists_are_set_without_a_proc() {
+    let program = Path::new("/usr/bin/systemd-tmpfiles");
+    if !usable() || !program.exists() {
+        return eprintln!("skipped: no `systemd-tmpfiles`");
+    }
+    let target = Target::new();
+    std::fs::copy(program, target.root().join("bin/systemd-tmpfiles")).unwrap();
+    for library in libraries(program) {
+        let place = target.root().join(library.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::copy(&library, &place).unwrap();
+    }
+    std::fs::write(target.root().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    std::fs::write(target.root().join("etc/group"), "root:x:0:\nlog:x:999:\n").unwrap();
+    let rules = "d /journal 2755 root log - -\na+ /journal - - - - d:group::r-x,d:group:log:r-x\nL+ /etc/mtab - - - - ../proc/self/mounts\n";
+    std::fs::write(target.root().join("etc/rules.conf"), rules).unwrap();
+    let (finished, _) = target.run("systemd-tmpfiles --create /etc/rules.conf", Vec::new()).unwrap();
+    let journal = target.root().join("journal");
+    let meta = journal.metadata().unwrap_or_else(|_| panic!("{}", finished.tail));
+    assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o2755, 999), "{}", finished.tail);
+    let mut list = [0; 256];
+    let length = rustix::fs::lgetxattr(&journal, "system.posix_acl_default", &mut list);
+    assert!(length.is_ok_and(|length| length > 0), "{length:?} {}", finished.tail);
+    assert!(target.root().join("etc/mtab").is_symlink());
+}

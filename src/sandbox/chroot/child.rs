@@ -275,8 +275,8 @@ struct Answer {
     flags: u32,
 }
 
-/// Answers one question: uname(2) with the fixed host name; that `/proc` is what it should be; and chmod(2) through
-/// `/proc/self/fd`, as systemd-tmpfiles(8) sets modes, which no file can stand in for. Everything else is the kernel's to
+/// Answers one question: uname(2) with the fixed host name; that `/proc` is what it should be; and modes and
+/// attributes through `/proc/self/fd`, as systemd-tmpfiles(8) sets them, which no file can stand in for. Everything else is the kernel's to
 /// answer, and so is what a process asks that may not be written to (it has become another user).
 unsafe fn answer(setup: &Setup, listener: RawFd) {
     // SAFETY: zeroed structures are valid; all pointers outlive the calls; paths end with a zero byte.
@@ -292,16 +292,17 @@ unsafe fn answer(setup: &Setup, listener: RawFd) {
             libc::close(memory);
         }
         let answer = match outcome {
-            Some(errno) => Answer { id: question.id, value: 0, error: -errno, flags: 0 },
+            Some(value) if value < 0 => Answer { id: question.id, value: 0, error: value as i32, flags: 0 },
+            Some(value) => Answer { id: question.id, value, error: 0, flags: 0 },
             None => Answer { id: question.id, value: 0, error: 0, flags: CONTINUE },
         };
         libc::ioctl(listener, NOTIFICATION_SEND as _, &raw const answer);
     }
 }
 
-/// The error number to give, 0 for success; `None` to leave it to the kernel.
-unsafe fn outcome(setup: &Setup, question: &Question, memory: RawFd) -> Option<i32> {
-    let [first, second, third, ..] = question.arguments;
+/// The value to give, an error number if negative; `None` to leave it to the kernel.
+unsafe fn outcome(setup: &Setup, question: &Question, memory: RawFd) -> Option<i64> {
+    let [first, second, ..] = question.arguments;
     let call = libc::c_long::from(question.call);
     // SAFETY: the structures outlive the calls; their addresses in the other process are checked by the kernel.
     unsafe {
@@ -318,9 +319,54 @@ unsafe fn outcome(setup: &Setup, question: &Question, memory: RawFd) -> Option<i
             (answer.f_type, answer.f_bsize, answer.f_namelen) = (PROC_MAGIC, 4096, 255);
             return put(memory, second, (&raw const answer).cast(), size_of::<libc::statfs>());
         }
-        let (path, mode) = if call == libc::SYS_fchmodat { (second, third) } else { (first, second) };
-        let file = number_of_file(path_at(memory, path, &mut text)?)?;
-        Some(change_mode(question.pid as libc::pid_t, file, mode as libc::mode_t))
+        let at_folder = call == libc::SYS_fchmodat || call == libc::SYS_newfstatat;
+        let path = path_at(memory, if at_folder { second } else { first }, &mut text)?;
+        let file = open_file(question.pid as libc::pid_t, number_of_file(path)?);
+        if file < 0 {
+            return Some(-i64::from(errno()));
+        }
+        let result = through(call, question, memory, file);
+        libc::close(file);
+        result
+    }
+}
+
+/// Larger extended attributes are not set this way.
+const ATTRIBUTE_BYTES: usize = 4096;
+
+/// Does with a file what a process wants done with `/proc/self/fd/N`. The value to give back, an error number if negative.
+unsafe fn through(call: libc::c_long, question: &Question, memory: RawFd, file: RawFd) -> Option<i64> {
+    let [_, second, third, fourth, fifth, ..] = question.arguments;
+    // SAFETY: buffers outlive the calls; addresses in the other process are checked by the kernel.
+    unsafe {
+        let done = |result: i64| Some(if result < 0 { -i64::from(errno()) } else { result });
+        if call == libc::SYS_newfstatat {
+            let mut answer: libc::stat = std::mem::zeroed();
+            if libc::fstat(file, &mut answer) != 0 {
+                return done(-1);
+            }
+            return put(memory, third, (&raw const answer).cast(), size_of::<libc::stat>());
+        }
+        if call == libc::SYS_getxattr || call == libc::SYS_setxattr {
+            let mut name = [0u8; 256];
+            let read = libc::pread(memory, name.as_mut_ptr().cast(), name.len() - 1, second as libc::off_t);
+            let mut value = [0u8; ATTRIBUTE_BYTES];
+            let size = usize::try_from(fourth).ok().filter(|size| read > 0 && *size <= ATTRIBUTE_BYTES)?;
+            if call == libc::SYS_getxattr {
+                let length = libc::fgetxattr(file, name.as_ptr().cast(), value.as_mut_ptr().cast(), size);
+                if length > 0 && size > 0 {
+                    put(memory, third, value.as_ptr().cast(), length as usize)?;
+                }
+                return done(length as i64);
+            }
+            if libc::pread(memory, value.as_mut_ptr().cast(), size, third as libc::off_t) != size as isize {
+                return None;
+            }
+            let flags = fifth as libc::c_int;
+            return done(libc::fsetxattr(file, name.as_ptr().cast(), value.as_ptr().cast(), size, flags).into());
+        }
+        let mode = if call == libc::SYS_fchmodat { third } else { second };
+        done(libc::fchmod(file, mode as libc::mode_t).into())
     }
 }
 
@@ -329,7 +375,7 @@ const PATH_BYTES: usize = 32;
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
 const PROC_MAGIC: libc::__fsword_t = 0x9FA0;
 
-unsafe fn put(memory: RawFd, place: u64, bytes: *const libc::c_void, size: usize) -> Option<i32> {
+unsafe fn put(memory: RawFd, place: u64, bytes: *const libc::c_void, size: usize) -> Option<i64> {
     // SAFETY: the caller's bytes outlive the call.
     let written = unsafe { libc::pwrite(memory, bytes, size, place as libc::off_t) };
     (written == size as isize).then_some(0)
@@ -349,9 +395,9 @@ fn number_of_file(path: &[u8]) -> Option<libc::c_int> {
     if all { number(digits) } else { None }
 }
 
-/// Changes the mode of what a descriptor of another process is open at. Through a descriptor of our own: chmod(2) would
-/// be asked of ourselves.
-unsafe fn change_mode(pid: libc::pid_t, file: libc::c_int, mode: libc::mode_t) -> i32 {
+/// What a descriptor of another process is open at. By a descriptor of our own, for calls with a path would be asked of
+/// ourselves.
+unsafe fn open_file(pid: libc::pid_t, file: libc::c_int) -> RawFd {
     let mut name = [0u8; 16];
     name[..4].copy_from_slice(b"/fd/");
     let digits = proc_path(file, b"");
@@ -363,16 +409,7 @@ unsafe fn change_mode(pid: libc::pid_t, file: libc::c_int, mode: libc::mode_t) -
     }
     let path = proc_path(pid, &name[..length]);
     // SAFETY: the path ends with a zero byte.
-    unsafe {
-        let opened =
-            libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
-        if opened < 0 {
-            return errno();
-        }
-        let result = if libc::fchmod(opened, mode) == 0 { 0 } else { errno() };
-        libc::close(opened);
-        result
-    }
+    unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC) }
 }
 
 fn become_program(setup: &Setup) -> ! {

@@ -9,6 +9,7 @@ use super::super::no_sync::{ARCH, ARCHITECTURE, CALLS as FLUSHING, NUMBER, state
 
 /// The low halves of arguments in `struct seccomp_data` (linux/seccomp.h), of little-endian machines.
 const FIRST_ARGUMENT: u32 = 16;
+const FOURTH_ARGUMENT: u32 = FIRST_ARGUMENT + 3 * 8;
 /// Numbers of the x32 interface have this bit.
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
@@ -63,6 +64,8 @@ pub(super) const ASKED: &[libc::c_long] = &[
     libc::SYS_uname,
     libc::SYS_statfs,
     libc::SYS_fchmodat,
+    libc::SYS_getxattr,
+    libc::SYS_setxattr,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
 ];
@@ -92,6 +95,16 @@ pub(super) fn filter(notify: bool) -> Vec<libc::sock_filter> {
         for call in ASKED {
             program.extend([equal(*call as u32, 0, 1), leave(libc::SECCOMP_RET_USER_NOTIF)]);
         }
+    }
+    // stat(2) of a path, links followed; lstat(2) and fstat(2), which are by far more frequent, have flags.
+    if notify {
+        program.extend([
+            equal(libc::SYS_newfstatat as u32, 0, 4),
+            load(FOURTH_ARGUMENT),
+            equal(0, 0, 1),
+            leave(libc::SECCOMP_RET_USER_NOTIF),
+            leave(libc::SECCOMP_RET_ALLOW),
+        ]);
     }
     // The kernel was built without that family: what programs are prepared for.
     program.extend([
@@ -156,6 +169,8 @@ mod tests {
         for call in ASKED {
             assert_eq!(outcome(here, *call, 0), libc::SECCOMP_RET_USER_NOTIF);
         }
+        assert_eq!(outcome(here, libc::SYS_newfstatat, 0), libc::SECCOMP_RET_USER_NOTIF);
+        assert_eq!(outcome(here, libc::SYS_newfstatat, libc::AT_SYMLINK_NOFOLLOW as u32), libc::SECCOMP_RET_ALLOW);
         assert_eq!(outcome(here, libc::SYS_socket, libc::AF_UNIX as u32), libc::SECCOMP_RET_ALLOW);
         for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK] {
             assert_eq!(outcome(here, libc::SYS_socket, family as u32), error(libc::EAFNOSUPPORT));
