@@ -29,9 +29,9 @@ struct Target {
     sandbox: Chroot,
 }
 
-const PROGRAMS: [&str; 16] = [
+const PROGRAMS: [&str; 17] = [
     "sh", "cat", "uname", "id", "ls", "head", "sleep", "mount", "mknod", "stat", "touch", "mkdir", "rm", "mv", "chown",
-    "chmod",
+    "chmod", "readlink",
 ];
 
 impl Target {
@@ -284,6 +284,72 @@ fn a_script_that_replaces_what_was_laid_over_is_told() {
     std::fs::write(&source, "ours").unwrap();
     let error = target.run("mv /etc/over /etc/moved", vec![bind(&source, "etc/over", true)]).unwrap_err();
     assert!(error.to_string().contains("/etc/over, which was laid over"), "{error}");
+}
+
+/// There is no such folder; the init opens, reads and changes what is asked for by way of it.
+#[test]
+fn descriptors_have_paths() {
+    if !usable() {
+        return;
+    }
+    let target = Target::new();
+    let script = "exec 7>/tmp/file 8</; readlink /proc/self/fd/7; readlink /proc/self/fd/8; \
+        echo one >/proc/self/fd/7; echo two >>/dev/fd/7; cat /tmp/file; chmod 640 /proc/self/fd/7; \
+        stat -c %a /tmp/file; rm /tmp/file; readlink /proc/self/fd/7; cat /dev/stdin; \
+        echo piped | cat /dev/stdin; echo out >/dev/stdout; echo error >/dev/stderr; \
+        cat /proc/self/fd/6; readlink /proc/self/fd/6 || echo none; chmod 600 /dev/fd/6 || echo none";
+    let lines = target.lines(script);
+    let expected = [
+        "/tmp/file",
+        "/",
+        "one",
+        "two",
+        "640",
+        "/tmp/file (deleted)",
+        "from stdin",
+        "piped",
+        "out",
+        "error",
+        "cat: /proc/self/fd/6: No such file or directory",
+        "none",
+        "chmod: cannot access '/dev/fd/6': No such file or directory",
+        "none",
+    ];
+    assert_eq!(lines, expected);
+    // What is not root does not get root's rights by it.
+    if Path::new("/usr/bin/setpriv").exists() {
+        std::fs::copy("/usr/bin/setpriv", target.root().join("bin/setpriv")).unwrap();
+        for library in libraries(Path::new("/usr/bin/setpriv")) {
+            let place = target.root().join(library.strip_prefix("/").unwrap());
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::copy(&library, &place).unwrap();
+        }
+        let script = "echo secret >/tmp/closed; chmod 600 /tmp/closed; exec 7>>/tmp/closed; \
+            setpriv --reuid 7 --regid 7 --clear-groups sh -c 'cat /proc/self/fd/7; chmod 777 /proc/self/fd/7'; \
+            stat -c %a /tmp/closed";
+        let lines = target.lines(script);
+        assert_eq!(lines.last().map(String::as_str), Some("600"), "{lines:?}");
+        assert!(!lines.iter().any(|line| line == "secret"), "{lines:?}");
+    }
+}
+
+/// The init waits for nobody, and many can ask at the same time.
+#[test]
+fn many_ask_at_once() {
+    if !usable() {
+        return;
+    }
+    let target = Target::new();
+    let script = "mkdir /tmp/made; for one in 1 2 3 4 5 6 7 8; do ( for two in 1 2 3 4 5 6 7 8 9 10; do \
+        exec 9>/tmp/made/$one-$two; echo $one-$two >/proc/self/fd/9; readlink /proc/self/fd/9; done ) & done; wait";
+    let mut lines = target.lines(script);
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 80, "{lines:?}");
+    for line in lines {
+        let text = std::fs::read_to_string(target.root().join(line.strip_prefix('/').unwrap())).unwrap();
+        assert_eq!(format!("/tmp/made/{}", text.trim_end()), line);
+    }
 }
 
 /// systemd-tmpfiles(8) sets modes and access lists through `/proc/self/fd`, and does nothing where `/proc` is not one.

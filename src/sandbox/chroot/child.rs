@@ -3,12 +3,18 @@
 //! Owns: [`Setup`], [`spawn`] and what happens after it. The init stays outside of the target root. Whatever the program
 //! leaves running becomes its child (PR_SET_CHILD_SUBREAPER, prctl(2)) and is killed when the program has ended, or when
 //! the builder has. It answers a few system calls for all of them (seccomp_unotify(2)): the host name is
-//! the same everywhere, and `/proc/self/fd` can be used where that matters. As in [`super::super::child`], after `clone` only system calls are allowed: no allocation, no lock, no panic.
+//! the same everywhere, and `/proc/self/fd` can be used ([`super::answers`]). As in [`super::super::child`], after `clone`
+//! only system calls are allowed: no allocation, no lock, no panic.
+//!
+//! The init is under the filter itself. What it calls that the filter would ask it about has to go through [`ask`], or it
+//! would wait for itself.
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
 use super::super::child::{CStringArray, Report, clone, close_others, errno, leave, reset_signals, tell};
+use super::answers;
+use super::filter::OWN;
 
 /// Everything the child processes need.
 pub(super) struct Setup {
@@ -44,10 +50,22 @@ pub(super) fn spawn(setup: &Setup) -> std::io::Result<libc::pid_t> {
 /// Numbers of capabilities(7), `linux/capability.h`.
 const LAST_CAPABILITY: u64 = 63;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-/// `linux/seccomp.h`: `SECCOMP_IOCTL_NOTIF_RECV` and `SECCOMP_IOCTL_NOTIF_SEND`.
-const NOTIFICATION_RECEIVE: libc::c_ulong = 0xC050_2100;
-const NOTIFICATION_SEND: libc::c_ulong = 0xC018_2101;
-const CONTINUE: u32 = 1;
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`, `linux/seccomp.h`.
+const WAIT_KILLABLE: libc::c_ulong = 1 << 5;
+
+/// A system call that the filter lets pass because it is the init's.
+pub(super) unsafe fn ask(call: libc::c_long, arguments: [u64; 5]) -> i64 {
+    let [first, second, third, fourth, fifth] = arguments;
+    // SAFETY: the caller's. No call that is asked has six arguments; the kernel does not look at the last.
+    unsafe { libc::syscall(call, first, second, third, fourth, fifth, u64::from(OWN)) }
+}
+
+/// The descriptor is closed by execve(2).
+pub(super) unsafe fn open(path: *const libc::c_char, flags: libc::c_int) -> RawFd {
+    let flags = (flags | libc::O_CLOEXEC) as u64;
+    // SAFETY: the path is the caller's.
+    unsafe { ask(libc::SYS_openat, [libc::AT_FDCWD as u64, path as u64, flags, 0, 0]) as RawFd }
+}
 
 fn init(setup: &Setup) -> ! {
     // SAFETY: system calls on descriptors and memory prepared by the parent.
@@ -102,9 +120,12 @@ unsafe fn install(setup: &Setup) -> Result<RawFd, i32> {
         // SAFETY: the program outlives the call.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }
     };
-    let listener = load(&setup.notifying, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
-    if listener >= 0 {
-        return Ok(listener as RawFd);
+    // First so that no signal but a deadly one disturbs who waits for an answer; Linux before 5.19 cannot.
+    for flags in [libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER] {
+        let listener = load(&setup.notifying, flags);
+        if listener >= 0 {
+            return Ok(listener as RawFd);
+        }
     }
     if load(&setup.plain, 0) == 0 { Ok(-1) } else { Err(errno()) }
 }
@@ -120,7 +141,7 @@ unsafe fn watch(setup: &Setup, program: libc::pid_t, signals: RawFd, listener: R
                 continue;
             }
             if polled[1].revents & libc::POLLIN != 0 {
-                answer(setup, listener);
+                answers::answer(setup, listener);
             } else if polled[1].revents != 0 {
                 // Nobody is left who could ask.
                 polled[1].fd = -1;
@@ -182,7 +203,7 @@ unsafe fn end_all(listener: RawFd) {
 unsafe fn each_process(visit: &mut dyn FnMut(libc::pid_t)) {
     // SAFETY: the buffer outlives the calls; records are read within what the kernel has filled.
     unsafe {
-        let folder = libc::open(c"/proc".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC);
+        let folder = open(c"/proc".as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY);
         if folder < 0 {
             return;
         }
@@ -207,7 +228,7 @@ unsafe fn each_process(visit: &mut dyn FnMut(libc::pid_t)) {
 }
 
 /// The decimal number at the start of a text, if there is one.
-fn number(text: &[u8]) -> Option<libc::pid_t> {
+pub(super) fn number(text: &[u8]) -> Option<libc::pid_t> {
     let mut value: libc::pid_t = 0;
     let mut digits = 0;
     for byte in text.iter().take_while(|byte| byte.is_ascii_digit()) {
@@ -218,7 +239,7 @@ fn number(text: &[u8]) -> Option<libc::pid_t> {
 }
 
 /// Writes `/proc/<pid>/<name>`; the buffer is large enough for any number and the names used here.
-fn proc_path(pid: libc::pid_t, name: &[u8]) -> [u8; 40] {
+pub(super) fn proc_path(pid: libc::pid_t, name: &[u8]) -> [u8; 40] {
     let mut path = [0u8; 40];
     path[..6].copy_from_slice(b"/proc/");
     let mut digits = [0u8; 12];
@@ -241,7 +262,7 @@ unsafe fn parent_of(pid: libc::pid_t) -> libc::pid_t {
     let mut text = [0u8; 512];
     // SAFETY: the path ends with a zero byte; the buffer outlives the calls.
     let read = unsafe {
-        let file = libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let file = open(path.as_ptr().cast(), libc::O_RDONLY);
         if file < 0 {
             return -1;
         }
@@ -253,163 +274,6 @@ unsafe fn parent_of(pid: libc::pid_t) -> libc::pid_t {
     // `) S 123 `
     let after = text.iter().rposition(|byte| *byte == b')').map_or(text.len(), |at| (at + 4).min(text.len()));
     number(&text[after..]).unwrap_or(-1)
-}
-
-/// `struct seccomp_notif` and `struct seccomp_notif_resp` of linux/seccomp.h.
-#[repr(C)]
-struct Question {
-    id: u64,
-    pid: u32,
-    flags: u32,
-    call: i32,
-    architecture: u32,
-    instruction: u64,
-    arguments: [u64; 6],
-}
-
-#[repr(C)]
-struct Answer {
-    id: u64,
-    value: i64,
-    error: i32,
-    flags: u32,
-}
-
-/// Answers one question: uname(2) with the fixed host name; that `/proc` is what it should be; and modes and
-/// attributes through `/proc/self/fd`, as systemd-tmpfiles(8) sets them, which no file can stand in for. Everything else is the kernel's to
-/// answer, and so is what a process asks that may not be written to (it has become another user).
-unsafe fn answer(setup: &Setup, listener: RawFd) {
-    // SAFETY: zeroed structures are valid; all pointers outlive the calls; paths end with a zero byte.
-    unsafe {
-        let mut question: Question = std::mem::zeroed();
-        if libc::ioctl(listener, NOTIFICATION_RECEIVE as _, &raw mut question) != 0 {
-            return;
-        }
-        let path = proc_path(question.pid as libc::pid_t, b"/mem");
-        let memory = libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC);
-        let outcome = if memory < 0 { None } else { outcome(setup, &question, memory) };
-        if memory >= 0 {
-            libc::close(memory);
-        }
-        let answer = match outcome {
-            Some(value) if value < 0 => Answer { id: question.id, value: 0, error: value as i32, flags: 0 },
-            Some(value) => Answer { id: question.id, value, error: 0, flags: 0 },
-            None => Answer { id: question.id, value: 0, error: 0, flags: CONTINUE },
-        };
-        libc::ioctl(listener, NOTIFICATION_SEND as _, &raw const answer);
-    }
-}
-
-/// The value to give, an error number if negative; `None` to leave it to the kernel.
-unsafe fn outcome(setup: &Setup, question: &Question, memory: RawFd) -> Option<i64> {
-    let [first, second, ..] = question.arguments;
-    let call = libc::c_long::from(question.call);
-    // SAFETY: the structures outlive the calls; their addresses in the other process are checked by the kernel.
-    unsafe {
-        if call == libc::SYS_uname {
-            return put(memory, first, (&raw const setup.identity).cast(), size_of::<libc::utsname>());
-        }
-        let mut text = [0u8; PATH_BYTES];
-        if call == libc::SYS_statfs {
-            let path = path_at(memory, first, &mut text)?;
-            if path != b"/proc" && path != b"/proc/" {
-                return None;
-            }
-            let mut answer: libc::statfs = std::mem::zeroed();
-            (answer.f_type, answer.f_bsize, answer.f_namelen) = (PROC_MAGIC, 4096, 255);
-            return put(memory, second, (&raw const answer).cast(), size_of::<libc::statfs>());
-        }
-        let at_folder = call == libc::SYS_fchmodat || call == libc::SYS_newfstatat;
-        let path = path_at(memory, if at_folder { second } else { first }, &mut text)?;
-        let file = open_file(question.pid as libc::pid_t, number_of_file(path)?);
-        if file < 0 {
-            return Some(-i64::from(errno()));
-        }
-        let result = through(call, question, memory, file);
-        libc::close(file);
-        result
-    }
-}
-
-/// Larger extended attributes are not set this way.
-const ATTRIBUTE_BYTES: usize = 4096;
-
-/// Does with a file what a process wants done with `/proc/self/fd/N`. The value to give back, an error number if negative.
-unsafe fn through(call: libc::c_long, question: &Question, memory: RawFd, file: RawFd) -> Option<i64> {
-    let [_, second, third, fourth, fifth, ..] = question.arguments;
-    // SAFETY: buffers outlive the calls; addresses in the other process are checked by the kernel.
-    unsafe {
-        let done = |result: i64| Some(if result < 0 { -i64::from(errno()) } else { result });
-        if call == libc::SYS_newfstatat {
-            let mut answer: libc::stat = std::mem::zeroed();
-            if libc::fstat(file, &mut answer) != 0 {
-                return done(-1);
-            }
-            return put(memory, third, (&raw const answer).cast(), size_of::<libc::stat>());
-        }
-        if call == libc::SYS_getxattr || call == libc::SYS_setxattr {
-            let mut name = [0u8; 256];
-            let read = libc::pread(memory, name.as_mut_ptr().cast(), name.len() - 1, second as libc::off_t);
-            let mut value = [0u8; ATTRIBUTE_BYTES];
-            let size = usize::try_from(fourth).ok().filter(|size| read > 0 && *size <= ATTRIBUTE_BYTES)?;
-            if call == libc::SYS_getxattr {
-                let length = libc::fgetxattr(file, name.as_ptr().cast(), value.as_mut_ptr().cast(), size);
-                if length > 0 && size > 0 {
-                    put(memory, third, value.as_ptr().cast(), length as usize)?;
-                }
-                return done(length as i64);
-            }
-            if libc::pread(memory, value.as_mut_ptr().cast(), size, third as libc::off_t) != size as isize {
-                return None;
-            }
-            let flags = fifth as libc::c_int;
-            return done(libc::fsetxattr(file, name.as_ptr().cast(), value.as_ptr().cast(), size, flags).into());
-        }
-        let mode = if call == libc::SYS_fchmodat { third } else { second };
-        done(libc::fchmod(file, mode as libc::mode_t).into())
-    }
-}
-
-/// Longer paths are none that are looked for.
-const PATH_BYTES: usize = 32;
-/// `PROC_SUPER_MAGIC` of linux/magic.h.
-const PROC_MAGIC: libc::__fsword_t = 0x9FA0;
-
-unsafe fn put(memory: RawFd, place: u64, bytes: *const libc::c_void, size: usize) -> Option<i64> {
-    // SAFETY: the caller's bytes outlive the call.
-    let written = unsafe { libc::pwrite(memory, bytes, size, place as libc::off_t) };
-    (written == size as isize).then_some(0)
-}
-
-unsafe fn path_at(memory: RawFd, place: u64, text: &mut [u8; PATH_BYTES]) -> Option<&[u8]> {
-    // SAFETY: the buffer outlives the call; the kernel reads less where memory ends.
-    let read = unsafe { libc::pread(memory, text.as_mut_ptr().cast(), text.len(), place as libc::off_t) };
-    let text = text.get(..usize::try_from(read).ok()?)?;
-    let end = text.iter().position(|byte| *byte == 0)?;
-    text.get(..end)
-}
-
-fn number_of_file(path: &[u8]) -> Option<libc::c_int> {
-    let digits = path.strip_prefix(b"/proc/self/fd/")?;
-    let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    if all { number(digits) } else { None }
-}
-
-/// What a descriptor of another process is open at. By a descriptor of our own, for calls with a path would be asked of
-/// ourselves.
-unsafe fn open_file(pid: libc::pid_t, file: libc::c_int) -> RawFd {
-    let mut name = [0u8; 16];
-    name[..4].copy_from_slice(b"/fd/");
-    let digits = proc_path(file, b"");
-    let digits = digits[6..].iter().take_while(|byte| **byte != 0);
-    let mut length = 4;
-    for (place, byte) in name[4..].iter_mut().zip(digits) {
-        *place = *byte;
-        length += 1;
-    }
-    let path = proc_path(pid, &name[..length]);
-    // SAFETY: the path ends with a zero byte.
-    unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC) }
 }
 
 fn become_program(setup: &Setup) -> ! {
@@ -508,10 +372,5 @@ mod tests {
             each_process(&mut |pid| seen |= pid == own);
             assert!(seen);
         }
-        assert_eq!(number_of_file(b"/proc/self/fd/12"), Some(12));
-        for other in [&b"/proc/self/fd/"[..], b"/proc/self/fd/1x", b"/etc/passwd"] {
-            assert_eq!(number_of_file(other), None);
-        }
-        assert_eq!((size_of::<Question>(), size_of::<Answer>()), (80, 24));
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! Owns: [`filter`]. No network: sockets are local ones only. Nothing that reaches beyond the root: no mounts, no other
 //! processes' memory, no signals to everybody or to process 1, no clock, module or kernel settings (most of it needs
-//! capabilities that the program does not have; a filter does not depend on that). uname(2) is asked from the job's init
-//! process, which answers with the fixed host name. Flushing is left out, see [`super::super::no_sync`].
+//! capabilities that the program does not have; a filter does not depend on that). What needs the host name or
+//! `/proc/self/fd` is asked from the job's init process (`answers`). Flushing is left out, see [`super::super::no_sync`].
 
 use super::super::no_sync::{ARCH, ARCHITECTURE, CALLS as FLUSHING, NUMBER, statement};
 
 /// The low halves of arguments in `struct seccomp_data` (linux/seccomp.h), of little-endian machines.
-const FIRST_ARGUMENT: u32 = 16;
-const FOURTH_ARGUMENT: u32 = FIRST_ARGUMENT + 3 * 8;
+const ARGUMENT: u32 = 16;
 /// Numbers of the x32 interface have this bit.
 #[cfg(target_arch = "x86_64")]
 const X32: u32 = 0x4000_0000;
@@ -66,9 +65,20 @@ pub(super) const ASKED: &[libc::c_long] = &[
     libc::SYS_fchmodat,
     libc::SYS_getxattr,
     libc::SYS_setxattr,
+    libc::SYS_removexattr,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
 ];
+/// The same, where no flag is set: stat(2) of a path, links followed. lstat(2) and fstat(2) are by far more frequent.
+const ASKED_WITHOUT_FLAGS: (libc::c_long, u32) = (libc::SYS_newfstatat, ARGUMENT + 3 * 8);
+/// The same, with a path that does not begin at a descriptor.
+const ASKED_WITHOUT_FOLDER: [libc::c_long; 2] = [libc::SYS_openat, libc::SYS_readlinkat];
+/// The init asks itself nothing: it has this as the last argument, which none of these calls has.
+pub(super) const OWN: u32 = 0x6962_6c64;
 
 /// Empty where this processor is not known here. With `notify`, what is [`ASKED`] goes to whoever holds
 /// the listener.
@@ -91,37 +101,37 @@ pub(super) fn filter(notify: bool) -> Vec<libc::sock_filter> {
     for call in MISSING {
         program.extend([equal(call as u32, 0, 1), error(libc::ENOSYS)]);
     }
-    if notify {
-        for call in ASKED {
-            program.extend([equal(*call as u32, 0, 1), leave(libc::SECCOMP_RET_USER_NOTIF)]);
-        }
-    }
-    // stat(2) of a path, links followed; lstat(2) and fstat(2), which are by far more frequent, have flags.
-    if notify {
-        program.extend([
-            equal(libc::SYS_newfstatat as u32, 0, 4),
-            load(FOURTH_ARGUMENT),
-            equal(0, 0, 1),
-            leave(libc::SECCOMP_RET_USER_NOTIF),
-            leave(libc::SECCOMP_RET_ALLOW),
-        ]);
-    }
     // The kernel was built without that family: what programs are prepared for.
     program.extend([
         equal(libc::SYS_socket as u32, 0, 4),
-        load(FIRST_ARGUMENT),
+        load(ARGUMENT),
         equal(libc::AF_UNIX as u32, 0, 1),
         leave(libc::SECCOMP_RET_ALLOW),
         error(libc::EAFNOSUPPORT),
     ]);
     program.extend([
         equal(libc::SYS_kill as u32, 0, 5),
-        load(FIRST_ARGUMENT),
+        load(ARGUMENT),
         equal(1, 2, 0),
         equal(u32::MAX, 1, 0),
         leave(libc::SECCOMP_RET_ALLOW),
         error(libc::EPERM),
     ]);
+    if notify {
+        let ask = || leave(libc::SECCOMP_RET_USER_NOTIF);
+        program.extend([load(ARGUMENT + 5 * 8), equal(OWN, 0, 1), leave(libc::SECCOMP_RET_ALLOW), load(NUMBER)]);
+        for call in ASKED {
+            program.extend([equal(*call as u32, 0, 1), ask()]);
+        }
+        let (call, flags) = ASKED_WITHOUT_FLAGS;
+        program.extend([equal(call as u32, 0, 4), load(flags), equal(0, 0, 1), ask(), leave(libc::SECCOMP_RET_ALLOW)]);
+        for call in ASKED_WITHOUT_FOLDER {
+            let here = equal(libc::AT_FDCWD as u32, 0, 1);
+            program.extend([equal(call as u32, 0, 4), load(ARGUMENT), here, ask(), leave(libc::SECCOMP_RET_ALLOW)]);
+        }
+        #[cfg(target_arch = "x86_64")]
+        program.extend([equal(libc::SYS_open as u32, 0, 1), ask()]);
+    }
     program.push(leave(libc::SECCOMP_RET_ALLOW));
     program
 }
@@ -169,6 +179,16 @@ mod tests {
         for call in ASKED {
             assert_eq!(outcome(here, *call, 0), libc::SECCOMP_RET_USER_NOTIF);
         }
+        for call in ASKED_WITHOUT_FOLDER {
+            assert_eq!(outcome(here, call, libc::AT_FDCWD as u32), libc::SECCOMP_RET_USER_NOTIF);
+            assert_eq!(outcome(here, call, 3), libc::SECCOMP_RET_ALLOW);
+        }
+        // The init's own; what is refused is refused to it, too.
+        for call in ASKED.iter().chain(&ASKED_WITHOUT_FOLDER) {
+            assert_eq!(outcome(here, *call, OWN), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(outcome(here, libc::SYS_socket, OWN), error(libc::EAFNOSUPPORT));
+        assert_eq!(outcome(here, libc::SYS_mount, OWN), error(libc::EPERM));
         assert_eq!(outcome(here, libc::SYS_newfstatat, 0), libc::SECCOMP_RET_USER_NOTIF);
         assert_eq!(outcome(here, libc::SYS_newfstatat, libc::AT_SYMLINK_NOFOLLOW as u32), libc::SECCOMP_RET_ALLOW);
         assert_eq!(outcome(here, libc::SYS_socket, libc::AF_UNIX as u32), libc::SECCOMP_RET_ALLOW);

@@ -3,10 +3,11 @@
 //! Owns: [`Chroot`]. Needs root with the capabilities that container engines give by default ([`missing_capabilities`]),
 //! and a place for the target where device files can be made and opened. What the other sandbox mounts is laid into the
 //! target as files for the time of the jobs (`laid`, `facts`), and taken away again; what its namespaces keep from jobs
-//! is refused by a filter of system calls (`filter`); an init process of the job answers for the host name and ends what
-//! is left running (`child`). The Tree that comes out is the same. Against a script that means harm a chroot is no wall:
+//! is refused by a filter of system calls (`filter`); an init process of the job ends what is left running
+//! (`child`) and answers for the host name and `/proc/self/fd` (`answers`). The Tree that comes out is the same. Against a script that means harm a chroot is no wall:
 //! that is what the container is for. docs/decisions/0012-chroot-sandbox.md has the whole comparison.
 
+mod answers;
 mod child;
 mod facts;
 mod filter;
