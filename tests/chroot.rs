@@ -368,7 +368,7 @@ fn modes_and_access_lists_are_set_without_a_proc() {
     }
     std::fs::write(target.root().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
     std::fs::write(target.root().join("etc/group"), "root:x:0:\nlog:x:999:\n").unwrap();
-    let rules = "d /journal 2755 root log - -\na+ /journal - - - - d:group::r-x,d:group:log:r-x\nL+ /etc/mtab - - - - ../proc/self/mounts\n";
+    let rules = "d /journal 2755 root log - -\na+ /journal - - - - d:group::r-x,d:group:log:r-x\nL+ /etc/mtab - - - - ../proc/self/mounts\nx /tmp/%b-*\n";
     std::fs::write(target.root().join("etc/rules.conf"), rules).unwrap();
     let (finished, _) = target.run("systemd-tmpfiles --create /etc/rules.conf", Vec::new()).unwrap();
     let journal = target.root().join("journal");

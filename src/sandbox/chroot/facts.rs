@@ -2,13 +2,13 @@
 //!
 //! Owns: [`write`]. The same text everywhere: what is read here may become bytes of an image. `/proc/1/root` is a folder
 //! that is not `/`: so programs that ask (`ischroot`, systemctl) find that they run in a chroot, as they do with a
-//! mounted `/proc`. There is no `/proc/self/fd`: nothing can be told by a file that is the same for all processes.
+//! mounted `/proc`. `/proc/self/fd` is answered by the job's init (`answers`).
 
 use std::path::Path;
 
 use crate::error::{Context, Result};
 
-const FACTS: [(&str, &str); 14] = [
+const FACTS: [(&str, &str); 15] = [
     ("self/mounts", MOUNTS),
     ("self/mountinfo", "1 1 0:1 / / rw,relatime - rootfs rootfs rw\n"),
     ("self/cgroup", "0::/\n"),
@@ -20,6 +20,8 @@ const FACTS: [(&str, &str); 14] = [
     ("devices", "Character devices:\n  1 mem\n  5 /dev/tty\n\nBlock devices:\n"),
     ("partitions", "major minor  #blocks  name\n\n"),
     ("sys/kernel/hostname", "localhost\n"),
+    // For globs of systemd-tmpfiles, which creates nothing at all where it cannot tell them.
+    ("sys/kernel/random/boot_id", "00000000-0000-4000-8000-000000000000\n"),
     ("sys/kernel/cap_last_cap", "40\n"),
     ("sys/kernel/ngroups_max", "65536\n"),
     ("sys/crypto/fips_enabled", "0\n"),
