@@ -87,11 +87,6 @@ cut_image_qcow: compile
 lock: compile ## Write down exactly what the images are made of (LOCK_FLAGS=--update takes newer packages)
 	"$(IMAGEBUILDER)" lock --config "$(WORKDIR)" $(BUNDLES:%=--bundle %) --distro $(DISTRO) $(LOCK_FLAGS)
 
-DOCKER_REGISTRY ?= localhost:5000
-IMAGE_PREFIX ?= airshipit
-IMAGE_TAG ?= latest
-PUSH_IMAGE ?= false
-COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null)
 BUNDLE_NAME ?= $(DOCKER_REGISTRY)/$(IMAGE_PREFIX)/qcow-bundle
 
 .PHONY: package_qcow
