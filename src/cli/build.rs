@@ -257,6 +257,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::build::evidence::{Checksums, ImageRecord};
     use crate::report::Reporter;
 
     #[test]
@@ -266,7 +267,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("node.qcow2");
         std::fs::write(&file, [0; 1500]).unwrap();
-        let one = Built { image: "node".into(), files: vec![file.clone()], records: vec![], packages: 3, entries: 9 };
+        let checksums = Checksums { sha256: None, md5: None, size: 1500 };
+        let record = ImageRecord {
+            file_name: "node.qcow2".into(),
+            format: "qcow2".into(),
+            virtual_size: Some(10 << 20),
+            checksums,
+        };
+        let one =
+            Built { image: "node".into(), files: vec![file.clone()], records: vec![record], packages: 3, entries: 9 };
         let total = Total { wall: Duration::from_secs(61), ..Total::default() };
         let text = summary(&[one], &steps(&reporter.timings()), &total, "target/release/imagebuilder");
         let timings = dir.path().join("timings.json");
@@ -275,7 +284,7 @@ mod tests {
         assert_eq!((&read["steps"][0]["name"], &read["wallSeconds"]), (&"fetch".into(), &61.0.into()));
         assert!(text.contains("fetch  0.0 s"), "{text}");
         assert!(text.contains("3 packages") && text.contains("1 min 01 s in all"), "{text}");
-        assert!(text.contains(&format!("{}  1.50 kB\n", file.display())), "{text}");
+        assert!(text.contains(&format!("{}  1.50 kB (disk of ", file.display())), "{text}");
         assert!(text.contains(&format!("boot it: target/release/imagebuilder boot {}", file.display())), "{text}");
     }
 }
