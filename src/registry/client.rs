@@ -147,7 +147,6 @@ impl Registry {
     }
 
     /// One request, and once more with credentials if the registry asks for them.
-    #[allow(clippy::type_complexity)]
     fn send(
         &mut self,
         method: &str,
