@@ -239,10 +239,10 @@ impl<'a> Crew<'a> {
         }
         let line = match self.compile(&words) {
             Ok(Some(command)) => Some(command),
-            Ok(None) => line(&words),
+            Ok(None) => line(&words, self.sandbox.mounts()),
             Err(error) => {
                 tracing::debug!("`{}` is left to the program itself: {error}", words.join(" "));
-                line(&words)
+                line(&words, self.sandbox.mounts())
             }
         };
         Some(Order { lane: Lane::Python, line: line? })
@@ -338,12 +338,13 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
     }
 }
 
-/// As words for a shell; nothing for what cannot be a line. The program is called by its other name: in a sandbox
-/// without mounts, what is laid over it for dpkg is what a worker would find, too.
-fn line(words: &[&str]) -> Option<String> {
+/// As words for a shell; nothing for what cannot be a line. With mounts, dpkg's job alone sees what is laid over the
+/// program, and what is mounted is gone when dpkg has ended, so the program has its own name. Without, a worker would find
+/// what is laid over it; the folder with its other name stays as long as a worker needs it.
+fn line(words: &[&str], mounts: bool) -> Option<String> {
     let plain = !words.is_empty() && words.iter().all(|word| !word.contains('\n'));
     let (program, arguments) = words.split_first()?;
-    let program = format!("/{}/plain/{program}", super::FOLDER);
+    let program = if mounts { (*program).to_owned() } else { format!("/{}/plain/{program}", super::FOLDER) };
     let words = std::iter::once(program.as_str()).chain(arguments.iter().copied());
     let line = words.map(words::shell).collect::<Vec<_>>().join(" ");
     (plain && line.len() <= COMMAND_BYTES).then(|| format!("(cd / && exec {line})"))
@@ -377,11 +378,15 @@ mod tests {
     #[test]
     fn commands_are_lines_for_a_shell() {
         assert_eq!(
-            line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"]).unwrap(),
+            line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"], true).unwrap(),
+            "(cd / && exec py3compile -p x:amd64 '/usr/lib/a b')"
+        );
+        assert_eq!(
+            line(&["py3compile", "-p", "x:amd64", "/usr/lib/a b"], false).unwrap(),
             "(cd / && exec /run/imagebuilder-helpers/plain/py3compile -p x:amd64 '/usr/lib/a b')"
         );
-        assert_eq!(line(&["py3compile", "a\nb"]), None);
-        assert_eq!(line(&[]), None);
-        assert_eq!(line(&["x", &"y".repeat(COMMAND_BYTES)]), None);
+        assert_eq!(line(&["py3compile", "a\nb"], true), None);
+        assert_eq!(line(&[], true), None);
+        assert_eq!(line(&["x", &"y".repeat(COMMAND_BYTES)], true), None);
     }
 }
