@@ -91,7 +91,7 @@ BUNDLE_NAME ?= $(DOCKER_REGISTRY)/$(IMAGE_PREFIX)/qcow-bundle
 
 .PHONY: package_qcow
 package_qcow: cut_image_qcow ## Put the qcow2 images into one container image, without Docker (PUSH_IMAGE=true pushes it)
-	"$(IMAGEBUILDER)" bundle "$(OUTPUT_DIR)"/*.qcow2 --layout "$(OUTPUT_DIR)/qcow-bundle.oci" --archive "$(OUTPUT_DIR)/qcow-bundle.tar" \
+	"$(IMAGEBUILDER)" bundle "$(OUTPUT_DIR)"/*.qcow2 --base "$(BUILDER_DISTRO)" --layout "$(OUTPUT_DIR)/qcow-bundle.oci" --archive "$(OUTPUT_DIR)/qcow-bundle.tar" \
 	  --tag "$(BUNDLE_NAME):$(PROFILE:%=%-)$(IMAGE_TAG)-$(DISTRO)" $(COMMIT:%=--tag "$(BUNDLE_NAME):$(PROFILE:%=%-)%-$(DISTRO)") \
 	  $(COMMIT:%=--label org.opencontainers.image.revision=%) $(LABEL:%=--label "%") $(if $(filter true,$(PUSH_IMAGE)),--push)
 

@@ -103,3 +103,41 @@ fn images_are_left_on_the_volume() {
         assert_eq!(profile["image_builder_image"], "quay.example/image-builder:1");
     }
 }
+
+/// The ISO of the ephemeral node from both contracts: the same seed gives the same bytes.
+#[test]
+fn an_iso_is_left_on_the_volume() {
+    let Some(cache) = std::env::var_os("IMAGEBUILDER_CONTAINER") else {
+        return eprintln!("skipped: IMAGEBUILDER_CONTAINER names no cache");
+    };
+    let cache = cache.to_str().unwrap().to_owned();
+    let volume = tempfile::tempdir().unwrap();
+    let here = volume.path().to_str().unwrap();
+    let text = |name: &str| std::fs::read_to_string(volume.path().join(name)).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(volume.path().join(name), text).unwrap();
+    let network = "links: []\nnetworks: []\nservices: []\n";
+    let order = format!(
+        "user_data:\n    #cloud-config\n    hostname: other\nnetwork_config:\n{}outputFileName: node.iso\n",
+        network.lines().map(|line| format!("    {line}\n")).collect::<String>()
+    );
+    let v2 = [("VERSION", "v2"), ("IMAGEBUILDER_CACHE_DIR", cache.as_str())];
+    let output = run(Path::new(PROGRAM), &v2, &["container", "--volume", here], &order);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let first = std::fs::read(volume.path().join("node.iso")).unwrap();
+    assert_eq!(text("node.iso.md5sum").len(), 33);
+    std::fs::remove_file(volume.path().join("node.iso")).unwrap();
+    write("user", "#cloud-config\nhostname: other\n");
+    write("network", network);
+    write(
+        "iso.yaml",
+        &format!(
+            "container: {{volume: '/srv/images:{here}'}}\nbuilder: {{userDataFileName: user, networkConfigFileName: network, outputFileName: node.iso}}\n"
+        ),
+    );
+    let file = volume.path().join("iso.yaml");
+    let v1 = [("BUILDER_CONFIG", file.to_str().unwrap()), ("IMAGEBUILDER_CACHE_DIR", cache.as_str())];
+    let output = run(Path::new(PROGRAM), &v1, &["container"], "");
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(first == std::fs::read(volume.path().join("node.iso")).unwrap(), "the contracts give different bytes");
+    assert!(text("output-metadata.yaml").starts_with("bootImagePath: \"/srv/images/node.iso\"\nmd5sum: "));
+}

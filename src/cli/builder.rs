@@ -34,8 +34,8 @@ pub enum Verb {
 
 /// Make the image from this program and a few packages of an archive, without a registry
 ///
-/// It holds this program, what it is linked to and the archive's certificates; no shell. Where a base image can be pulled,
-/// `Dockerfile.ubuntu` makes one, too.
+/// It holds this program, what it is linked to, the archive's certificates, and a shell, which airshipctl starts it with.
+/// Where a base image can be pulled, `Dockerfile.ubuntu` makes one, too.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:

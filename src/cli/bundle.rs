@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::builder::BaseName;
 use super::inspect::read_meta;
-use super::{Globals, output};
+use super::{Globals, build, output};
 use crate::document::{load_str, to_json};
+use crate::engine::builder;
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::{Digests, Sums};
 use crate::format::oci::{Config, Layout, OnDisk};
@@ -25,14 +27,15 @@ use crate::tree::{Content, Digest, Entry, Kind as NodeKind, Meta, Mtime, Origin,
 /// Put finished images into a container image, as a layout, for `docker load`, or into a registry
 ///
 /// The bundle has `/qcows/<image>` with its `.md5sum` and `.sha256`, and the profiles that lie beside the images
-/// (`/profiles/profile_*.json`) or are made from what each image says about itself, as upstream's qcow-bundle. It is an OCI image layout, written without a container engine;
-/// the same images give the same digest. `--archive` writes it as one file for `docker load` and `podman load` as well,
-/// `--push` sends it to the registry that each tag names, with the credentials of `docker login`. A registry on this
-/// machine (`localhost`, `127.0.0.1`) is spoken to without TLS.
+/// (`/profiles/profile_*.json`) or are made from what each image says about itself, as upstream's qcow-bundle. With `--base`
+/// there is a shell in it, which the init container of Airship's Ironic copies the images with. It is an OCI image layout,
+/// written without a container engine; the same images (and packages) give the same digest. `--archive` writes it as one
+/// file for `docker load` and `podman load` as well, `--push` sends it to the registry that each tag names, with the
+/// credentials of `docker login`. A registry on this machine (`localhost`, `127.0.0.1`) is spoken to without TLS.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  imagebuilder bundle out/*.qcow2 --tag registry.example/airshipit/qcow-bundle:latest
+  imagebuilder bundle out/*.qcow2 --base ubuntu --tag registry.example/airshipit/qcow-bundle:latest
   imagebuilder bundle out/*.qcow2 --tag qcow-bundle:latest --archive out/qcow-bundle.tar && docker load -i out/qcow-bundle.tar
   imagebuilder bundle out/*.qcow2 --tag localhost:5000/qcow-bundle:1 --push
   imagebuilder bundle --layout out/qcow-bundle.oci --tag registry.example/qcow-bundle:2 --push   push what is there")]
@@ -43,6 +46,9 @@ pub struct Args {
     /// What the bundle is called, `registry/name:tag`; can be repeated
     #[arg(long = "tag", value_name = "NAME", required = true)]
     pub tags: Vec<String>,
+    /// Add a shell and the usual small programs, from a package of this distribution's archive (busybox, 2 MB)
+    #[arg(long, value_enum, requires = "images")]
+    pub base: Option<BaseName>,
     /// The folder that becomes the layout [default: `qcow-bundle.oci` in the output folder]
     #[arg(long, value_name = "DIR")]
     pub layout: Option<PathBuf>,
@@ -105,15 +111,23 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>> {
 fn pack(args: &Args, folder: &Path, labels: BTreeMap<String, String>, globals: &Globals) -> Result<Layout> {
     let reporter = globals.reporter();
     let step = reporter.step("bundle");
-    let (tree, newest) = tree(&args.images)?;
+    let (tree, mut newest) = tree(&args.images)?;
     // A bundle is as old as what is in it, which is as old as its packages: the day of the build is not in it.
-    let created = super::epoch::source_date_epoch()?.unwrap_or(newest);
+    let mut config = Config { labels, working_folder: "/qcows".into(), ..Config::default() };
+    let mut layers = Vec::new();
     let layout = Layout::create(folder)?;
+    if let Some(base) = args.base {
+        let environment = build::environment(globals, globals.cache_dir()?)?;
+        let (shell, time) = builder::shell(base.into(), &environment)?;
+        newest = newest.max(time);
+        config.environment = vec![builder::SEARCHED.into()];
+        config.command = vec!["/bin/sh".into()];
+        layers.push(layout.add_layer(&shell, Compression::Gzip, &|_| ())?);
+    }
+    config.created = super::epoch::source_date_epoch()?.unwrap_or(newest);
     // Images are compressed already.
-    let layer = layout.add_layer(&tree, Compression::None, &|_| ())?;
-    let config = Config { created, labels, working_folder: "/qcows".into(), ..Config::default() };
-    let tags: Vec<String> = args.tags.clone();
-    let manifest = layout.add_image(&config, std::slice::from_ref(&layer), &tags)?;
+    layers.push(layout.add_layer(&tree, Compression::None, &|_| ())?);
+    let manifest = layout.add_image(&config, &layers, &args.tags)?;
     layout.sweep()?;
     step.finish(format!("sha256:{}", manifest.digest));
     Ok(layout)

@@ -12,13 +12,13 @@ use super::Globals;
 use super::build::{self, Choices};
 use crate::api::release::RELEASES;
 use crate::compat::container::{Contract, Environment, ImageType, Order, Surroundings};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Result};
 use crate::plan::{self, Intent};
 
 /// Where the builder's image has functions, and perhaps variables that all images share.
 const SHARED: [&str; 2] = ["/usr/share/imagebuilder/config", "/usr/share/imagebuilder"];
 /// What upstream leaves beside the image.
-const PROFILES: [(&str, &str); 2] = [("profile_multistrap.json", "common"), ("profile_entrypoint.json", "qcow")];
+const PROFILES: [&str; 2] = ["profile_multistrap.json", "profile_entrypoint.json"];
 
 /// Build one image as the upstream image-builder's container would: settings from environment, volume and standard input
 ///
@@ -49,29 +49,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let environment: Environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let mut mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    if let Some(volume) = &args.volume {
-        if !volume.is_dir() {
-            return Err(Error::new(Kind::Usage, format!("{} is not a folder", volume.display())));
-        }
-        // Only so that one is found; what was given counts.
-        mountinfo.push_str("0 0 0:0 / /volume rw - none none rw\n");
-    }
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let cache = globals.cache_dir()?;
     let own = [globals.work_dir(&cache), cache];
-    let mut order = Order::read(&mut Surroundings {
+    let order = Order::read(&mut Surroundings {
         environment: &environment,
         stdin: &mut std::io::stdin().lock(),
         mountinfo: &mountinfo,
+        volume: args.volume.as_deref(),
         own_folders: &own,
     })?;
-    if let Some(volume) = &args.volume {
-        order.volume.clone_from(volume);
-    }
-    if !order.volume.is_dir() {
-        return Err(Error::new(Kind::Usage, format!("volume {} is not there", order.volume.display()))
-            .hint("mount the folder that `container.volume` names, as with `docker run --volume HOST:CONTAINER`"));
-    }
     let mut intent = intent(args, &order)?;
     intent.output_folder = Some(order.volume.clone());
     if order.contract == Contract::V1 {
@@ -85,17 +72,19 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
 }
 
 fn intent(args: &Args, order: &Order) -> Result<Intent> {
+    if let Some(documents) = &order.documents {
+        return plan::from_documents(documents, None).context("reading the ResourceList");
+    }
+    let shared = SHARED.iter().map(PathBuf::from).find(|folder| folder.is_dir());
+    let config = args.config.clone().or(shared).unwrap_or_else(|| PathBuf::from("."));
     match order.image_type {
-        ImageType::Iso => Err(Error::documents("images of type `iso` cannot be built by this container yet")
-            .hint("set `IMAGE_TYPE=qcow`")),
-        ImageType::Qcow => match &order.documents {
-            Some(documents) => plan::from_documents(documents, None).context("reading the ResourceList"),
-            None => {
-                let shared = SHARED.iter().map(PathBuf::from).find(|folder| folder.is_dir());
-                let config = args.config.clone().or(shared).unwrap_or_else(|| PathBuf::from("."));
-                plan::load_texts(&config, order.image_name(), &args.distro, &order.texts, &order.output_file_name)
-            }
-        },
+        ImageType::Iso => {
+            let seed = [&order.user_data, &order.network_config].map(|part| part.clone().unwrap_or_default());
+            plan::load_iso_texts(&config, &args.distro, &order.texts, &order.output_file_name, seed)
+        }
+        ImageType::Qcow => {
+            plan::load_texts(&config, order.image_name(), &args.distro, &order.texts, &order.output_file_name)
+        }
     }
 }
 
@@ -119,7 +108,9 @@ fn leave_contract_files(order: &Order, intent: &Intent) -> Result<Vec<PathBuf>> 
         let rest = text.split_once('\n').map_or("", |(_, rest)| rest);
         leave(name, &format!("{line}\n{rest}"))?;
     }
-    for (name, context) in PROFILES {
+    for name in PROFILES {
+        let own = order.image_type == ImageType::Qcow && name == PROFILES[1];
+        let context = if own { "qcow" } else { "common" };
         let profile = json!({
             "image_builder_image": order.builder_image,
             "img_name": order.output_file_name,

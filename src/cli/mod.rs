@@ -17,6 +17,7 @@ mod diff;
 mod doctor;
 mod documents;
 mod engine;
+mod entry;
 mod epoch;
 mod explain;
 pub mod failure;
@@ -215,7 +216,11 @@ impl Globals {
 
 /// Parses the arguments of the process, does what they ask, renders what went wrong. The exit code is the error's.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse_from(arguments(std::env::args_os())) {
+    let given = match arguments() {
+        Ok(given) => given,
+        Err(code) => return code,
+    };
+    let cli = match Cli::try_parse_from(given) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with code 0, mistakes to standard error with code 2.
@@ -237,12 +242,19 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Under the name of upstream's script, this program is its container.
-fn arguments(mut given: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let program = given.next().unwrap_or_else(|| "imagebuilder".into());
-    let contract = std::path::Path::new(&program).file_name().is_some_and(|name| name == "entrypoint.sh");
-    let verb = contract.then(|| OsString::from("container"));
-    std::iter::once(program).chain(verb).chain(given).collect()
+/// What the name and the words of this process mean; another program that they name takes its place.
+fn arguments() -> std::result::Result<Vec<OsString>, ExitCode> {
+    let folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    match entry::arguments(std::env::args_os(), &folders) {
+        entry::Meaning::Own(arguments) => Ok(arguments),
+        entry::Meaning::Other(program, arguments) => {
+            let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(&program).args(arguments));
+            failure::print(&Error::new(Kind::Usage, format!("starting {}: {error}", program.display())));
+            // As a shell has it for a command that it cannot find.
+            Err(ExitCode::from(127))
+        }
+    }
 }
 
 fn dispatch(cli: &Cli) -> Result<()> {
@@ -279,13 +291,6 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-
-    #[test]
-    fn the_name_of_upstreams_script_is_a_verb() {
-        let given = |program: &str| arguments([program.into(), "-v".into()].into_iter());
-        assert_eq!(given("/usr/bin/local/entrypoint.sh"), ["/usr/bin/local/entrypoint.sh", "container", "-v"]);
-        assert_eq!(given("imagebuilder"), ["imagebuilder", "-v"]);
-    }
 
     #[test]
     fn the_command_line_is_well_formed() {

@@ -140,20 +140,28 @@ fn overlaid(workdir: &Path, image: &str, release: &Release, variables: &Variable
 /// The documents of the ephemeral node's ISO: release and role `ephemeral`, the variables of every image and those of the
 /// ISO on top; user data and network data are the files of `<workdir>/iso`.
 pub fn iso_documents(workdir: &Path, distro: &str) -> Result<Vec<Node>> {
+    iso_overlay(workdir, distro, &Texts::default())?.finish()
+}
+
+/// The same with variables that come as text. `file` is the name of the ISO.
+pub fn iso_documents_of_texts(workdir: &Path, distro: &str, texts: &Texts, file: &str) -> Result<Vec<Node>> {
+    let mut overlay = iso_overlay(workdir, distro, texts)?;
+    overlay.set_output_file_name(Node::string(file, Origin::built("output file name")));
+    overlay.finish()
+}
+
+fn iso_overlay(workdir: &Path, distro: &str, texts: &Texts) -> Result<Overlay> {
     let release = release(distro)?;
-    refuse_scripts(workdir)?;
-    let rootfs = workdir.join("rootfs");
-    let mut variables = Variables::default();
-    variables.add(&rootfs.join("multistrap-vars.yaml"), multistrap::TABLE)?;
-    variables.add(&rootfs.join("osconfig-vars.yaml"), osconfig::TABLE)?;
-    variables.add(&rootfs.join("livecdcontent-vars.yaml"), livecd::TABLE)?;
+    let mut variables = common(workdir, !texts.replaces_osconfig)?;
+    variables.add_text("osconfig variables", texts.osconfig.as_deref(), osconfig::TABLE)?;
+    variables.add(&workdir.join("rootfs/livecdcontent-vars.yaml"), livecd::TABLE)?;
     let functions = function::functions_folder(workdir, release)?;
     let rendered = function::render(&functions, release, EPHEMERAL)?;
     let mut overlay = Overlay::new_iso(rendered, EPHEMERAL)?;
     for table in [multistrap::TABLE, osconfig::TABLE, livecd::TABLE] {
         variables.apply(table, &mut overlay)?;
     }
-    overlay.finish()
+    Ok(overlay)
 }
 
 fn bundle_folder(workdir: &Path, bundle: &str) -> Result<PathBuf> {

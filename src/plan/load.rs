@@ -1,6 +1,6 @@
 //! From a folder of documents to an Intent: render, pick the AirshipImage, decode, check, normalise.
 //!
-//! Owns: [`load_entry_point`], [`load_bundle`], [`load_iso`], [`from_documents`]. Both ways in, site documents and upstream's
+//! Owns: [`load_entry_point`], [`load_bundle`], [`load_iso`], the same of texts, [`from_documents`]. Both ways in, site documents and upstream's
 //! variable files, meet in the last one.
 
 use std::path::Path;
@@ -47,6 +47,23 @@ pub fn load_texts(workdir: &Path, image: &str, distro: &str, texts: &compat::Tex
     let context = || format!("loading image `{image}`");
     let documents = compat::documents_of_texts(workdir, image, distro, texts, file_name).with_context(context)?;
     from_documents(&documents, None).with_context(context)
+}
+
+/// The same for an ISO, whose user data and network data come as bytes.
+pub fn load_iso_texts(
+    workdir: &Path,
+    distro: &str,
+    texts: &compat::Texts,
+    file_name: &str,
+    [user_data, network_data]: [Vec<u8>; 2],
+) -> Result<Intent> {
+    let context = || format!("loading ISO `{file_name}`");
+    let documents = compat::iso_documents_of_texts(workdir, distro, texts, file_name).with_context(context)?;
+    let mut intent = from_documents(&documents, None).with_context(context)?;
+    if let Some(seed) = &mut intent.seed {
+        seed.give_bytes(user_data, network_data);
+    }
+    Ok(intent)
 }
 
 /// Rendered documents, and the document that says what to produce if it is not among them.

@@ -21,6 +21,6 @@ mod tests;
 
 pub use container::{Container, Runtime, Volume};
 pub use intent::{Compression, Intent, Output};
-pub use load::{from_documents, load_bundle, load_entry_point, load_iso, load_texts};
+pub use load::{from_documents, load_bundle, load_entry_point, load_iso, load_iso_texts, load_texts};
 pub use locked::{LockedPlan, Step, StepName};
 pub use seed::SeedSource;

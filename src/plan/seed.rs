@@ -15,6 +15,8 @@ use crate::seed::{self, Identity, Input, Seed, Selection};
 pub struct SeedSource {
     user_data: Option<PathBuf>,
     network_data: Option<PathBuf>,
+    /// User data and network data that are here already; they win over everything else.
+    bytes: Option<[Vec<u8>; 2]>,
     /// Where files lie that documents name; the first that has one counts.
     folders: Vec<PathBuf>,
     documents: Vec<Node>,
@@ -48,6 +50,7 @@ impl SeedSource {
         SeedSource {
             user_data: user.map(PathBuf::from),
             network_data: network.map(PathBuf::from),
+            bytes: None,
             folders: volume.map(Path::to_owned).into_iter().collect(),
             documents: documents.to_vec(),
             selections,
@@ -67,6 +70,11 @@ impl SeedSource {
         self.network_data = network_data.map(here).or(self.network_data.take());
     }
 
+    /// Bytes that win over all that documents say.
+    pub(super) fn give_bytes(&mut self, user_data: Vec<u8>, network_data: Vec<u8>) {
+        self.bytes = Some([user_data, network_data]);
+    }
+
     /// Where a named file is, or the first place where it is missing.
     fn find(&self, name: &Path) -> PathBuf {
         let places: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
@@ -81,11 +89,14 @@ impl SeedSource {
             Some(path) => Input::File(self.find(path)),
             None => Input::Documents(&self.documents, selection.clone()),
         };
-        let request = seed::Request {
-            user_data: input(&self.user_data, user),
-            network_data: input(&self.network_data, network),
-            identity: Identity { site: self.site.clone(), hostname: None },
+        let (user_data, network_data) = match &self.bytes {
+            Some([user, network]) => {
+                (Input::Bytes("user data".into(), user.clone()), Input::Bytes("network config".into(), network.clone()))
+            }
+            None => (input(&self.user_data, user), input(&self.network_data, network)),
         };
+        let request =
+            seed::Request { user_data, network_data, identity: Identity { site: self.site.clone(), hostname: None } };
         seed::load(&request).context("loading the seed of the ISO")
     }
 }

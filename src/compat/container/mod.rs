@@ -70,6 +70,8 @@ pub struct Surroundings<'a> {
     pub stdin: &'a mut dyn std::io::Read,
     /// Text of `/proc/self/mountinfo`.
     pub mountinfo: &'a str,
+    /// The folder that counts as the caller's volume, whatever the contract says.
+    pub volume: Option<&'a Path>,
     /// Folders that are mounted for the builder's own use, and not volumes of the caller.
     pub own_folders: &'a [PathBuf],
 }
@@ -91,9 +93,9 @@ impl Order {
         name.rsplit_once('.').map_or(name, |(stem, _)| stem)
     }
 
-    /// The two seed files, which an ISO must have.
+    /// The two seed files, which an ISO must have; documents of the caller's own hold them.
     fn check(self) -> Result<Order> {
-        if self.image_type == ImageType::Iso {
+        if self.image_type == ImageType::Iso && self.documents.is_none() {
             for (what, data) in [("user data", &self.user_data), ("network config", &self.network_config)] {
                 if data.as_ref().is_none_or(Vec::is_empty) {
                     return Err(usage(format!("no {what} given, which an ISO must have")));
@@ -106,6 +108,15 @@ impl Order {
         }
         Ok(self)
     }
+}
+
+/// The folder of a contract, which must be there.
+fn there(volume: PathBuf) -> Result<PathBuf> {
+    if volume.is_dir() {
+        return Ok(volume);
+    }
+    Err(usage(format!("volume {} is not there", volume.display()))
+        .hint("mount the folder that `container.volume` names, as with `docker run --volume HOST:CONTAINER`"))
 }
 
 fn usage(message: impl Into<String>) -> Error {

@@ -17,6 +17,7 @@ fn order(pairs: &[(&str, &str)], stdin: &str) -> Result<Order> {
         environment: &environment,
         stdin: &mut stdin.as_bytes(),
         mountinfo: MOUNTS,
+        volume: None,
         own_folders: &own,
     })
 }
@@ -64,6 +65,8 @@ fn a_resource_list_is_taken() {
     assert!(one.documents.is_none());
     let text = "kind: ResourceList\nitems:\n- kind: AirshipImage\n  metadata: {name: x}\n";
     assert_eq!(order(&v2, text).unwrap().documents.unwrap().len(), 1);
+    // They hold the seed of an ISO themselves.
+    assert_eq!(order(&[("VERSION", "v2")], text).unwrap().image_type, ImageType::Iso);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Contract, Environment, Order, Surroundings, image_type, output_file_name, read_file, read_text, usage};
+use super::{
+    Contract, Environment, Order, Surroundings, image_type, output_file_name, read_file, read_text, there, usage,
+};
 use crate::compat::Texts;
 use crate::document::{Diagnostic, Node, load_file};
 use crate::error::{Context, Result};
@@ -29,6 +31,7 @@ pub(super) fn read(surroundings: &Surroundings<'_>) -> Result<Order> {
         Diagnostic::on(document, "`container.volume` is missing").hint("say `volume: HOST-FOLDER:CONTAINER-FOLDER`")
     })?;
     let (host_folder, folder) = halves(volume)?;
+    let folder = there(surroundings.volume.map_or(folder, Path::to_owned))?;
     let builder = |key: &str| part("builder").and_then(|builder| builder.get(key)).and_then(Node::text);
     let image_type = image_type(environment, builder("imageType"))?;
     let given = |variable: &str, key: &str| {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{Contract, FILE_BYTES, Order, Surroundings, image_type, output_file_name, usage};
+use super::{Contract, FILE_BYTES, Order, Surroundings, image_type, output_file_name, there, usage};
 use crate::compat::Texts;
 use crate::document::{Node, load_str};
 use crate::error::{Context, Result};
@@ -26,7 +26,10 @@ pub(super) fn read(surroundings: &mut Surroundings<'_>) -> Result<Order> {
     if read as u64 > FILE_BYTES {
         return Err(usage("standard input is too large for settings"));
     }
-    let volume = volume(surroundings.mountinfo, surroundings.own_folders)?;
+    let volume = match surroundings.volume {
+        Some(given) => there(given.to_owned())?,
+        None => volume(surroundings.mountinfo, surroundings.own_folders)?,
+    };
     let resources = resource_list(&text)?;
     let (sections, documents) = match resources {
         Some(list) => (of_function(&list), items(&list)),

@@ -1,12 +1,12 @@
 //! The builder's image, made by this program itself: where no registry can be reached, or nobody wants to pull.
 //!
-//! Owns: [`Base`], [`Recipe`] and [`archive`]. The image holds this very program and what it is linked to, from packages of
-//! a signed archive; no script of a package runs, so anybody can make one, in seconds. The same program, packages and
-//! labels give the same bytes. `Dockerfile.ubuntu` makes the same image on a base that is pulled.
+//! Owns: [`Base`], [`Recipe`], [`archive`], and [`shell`] for images that need one. The image holds this very program and
+//! what it is linked to, and a shell, from packages of a signed archive; no script of a package runs, so anybody can make
+//! one, in seconds. The same program, packages and labels give the same bytes. `Dockerfile.ubuntu` makes the same image on
+//! a base that is pulled.
 
 mod program;
 mod root;
-mod saved;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::docker::image::{PROGRAM, PROGRAM_LABEL, VERSION_LABEL};
 use crate::error::{Context, Error, Result};
+use crate::format::oci::{Config, Layout};
+use crate::format::tar::Compression;
 use crate::package::Environment;
 use crate::tree::{Meta, Mtime, Origin, Tree, TreePath};
 
@@ -58,28 +60,44 @@ pub struct Recipe<'a> {
 
 /// Where containers start, and find `functions/`.
 const HOME: &str = "/usr/share/imagebuilder";
+/// Upstream's entry (its path is spelled that way there, too): the program under a name that it knows.
+const ENTRY: &str = "/usr/bin/local/entrypoint.sh";
+/// Where containers look for programs.
+pub const SEARCHED: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Makes the image as `docker load` takes it.
 pub fn archive(recipe: &Recipe<'_>, environment: &Environment) -> Result<Vec<u8>> {
     let own = std::env::current_exe().context("finding this program")?;
     let program = std::fs::read(&own).with_context(|| format!("reading {}", own.display()))?;
     let step = environment.reporter.step("make the builder's image");
-    let (mut tree, time) = root::tree(recipe.base, environment).context("making the builder's root file system")?;
+    let (mut tree, time) = root::builder(recipe.base, environment).context("making the builder's root file system")?;
     add_program(&mut tree, &program, time)?;
     if let Some(functions) = &recipe.functions {
         let below = TreePath::literal(HOME.trim_start_matches('/')).join(b"functions");
         add_folder(&mut tree, functions, &below, time, 0)?;
     }
-    let image = saved::Image {
-        reference: recipe.reference,
+    let config = Config {
         created: time.seconds,
+        entrypoint: vec![ENTRY.into()],
+        environment: vec![SEARCHED.into()],
         labels: labels(recipe, &program),
-        work_folder: HOME,
-        tree: &tree,
+        working_folder: HOME.into(),
+        ..Config::default()
     };
-    let archive = saved::archive(&image)?;
+    let folder = tempfile::tempdir().context("making a folder for the image")?;
+    let layout = Layout::create(folder.path())?;
+    let layer = layout.add_layer(&tree, Compression::None, &|_| ())?;
+    layout.add_image(&config, &[layer], &[recipe.reference.to_owned()])?;
+    let mut archive = Vec::new();
+    layout.archive(&mut archive)?;
     step.finish(crate::report::words::bytes(archive.len() as u64));
     Ok(archive)
+}
+
+/// The least that `sh -c "cp ..."` needs, as files of an image, and how old it is.
+pub fn shell(base: Base, environment: &Environment) -> Result<(Tree, i64)> {
+    let (tree, time) = root::shell(base, environment).context("making a shell")?;
+    Ok((tree, time.seconds))
 }
 
 /// As the label of a program has it.
@@ -111,8 +129,7 @@ fn add_program(tree: &mut Tree, program: &[u8], time: Mtime) -> Result<()> {
     let origin: Origin = "imagebuilder".into();
     let path = TreePath::literal(PROGRAM.trim_start_matches('/'));
     tree.write_file(&path, program::loadable(program), meta(0o755), &origin)?;
-    // Upstream's entry (its path is spelled that way there, too).
-    tree.write_symlink(&TreePath::literal("usr/bin/local/entrypoint.sh"), PROGRAM, time, &origin)?;
+    tree.write_symlink(&TreePath::literal(ENTRY.trim_start_matches('/')), PROGRAM, time, &origin)?;
     Ok(())
 }
 

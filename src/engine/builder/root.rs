@@ -1,7 +1,7 @@
-//! The root file system around the program: libraries, certificates, and what says which system this is.
+//! Root file systems of containers: what the builder's image has around the program, and the shell of an image bundle.
 //!
-//! Owns: [`tree`]. The packages come through our resolver, from signed indexes; they are taken apart here without dpkg and
-//! without their scripts, because what those would do for these few ([`PACKAGES`]) is a list of certificates.
+//! Owns: [`builder`] and [`shell`]. The packages come through our resolver, from signed indexes; they are taken apart here
+//! without dpkg and without their scripts, because what those would do for these few is a list of certificates.
 
 use std::io::Read;
 use std::path::Path;
@@ -18,8 +18,19 @@ use crate::package::tar::{Archive, Entry as Member, Kind as MemberKind};
 use crate::package::{Environment, lock::LockedPackage};
 use crate::tree::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
-/// What the program is linked to (libc6, libgcc-s1), certificates for mirrors that speak https, and /etc/os-release.
-const PACKAGES: [&str; 4] = ["base-files", "ca-certificates", "libc6", "libgcc-s1"];
+/// What the program is linked to (libc6, libgcc-s1), certificates for mirrors that speak https, /etc/os-release, and the
+/// shell that airshipctl starts upstream's script with (bash and its library), with the usual small programs.
+const BUILDER: [&str; 7] =
+    ["base-files", "bash", "busybox-static", "ca-certificates", "libc6", "libgcc-s1", "libtinfo6"];
+/// What `sh -c "cp ..."` of an init container needs: one program without libraries.
+const SHELL: [&str; 1] = [BUSYBOX_PACKAGE];
+const BUSYBOX_PACKAGE: &str = "busybox-static";
+const BUSYBOX: &str = "usr/bin/busybox";
+/// Names of the program in that package, as far as a script in a container may call them.
+const APPLETS: &str = "[ ash awk basename cat chgrp chmod chown clear cmp cp cut date dd df diff dirname du echo \
+    egrep env expr false fgrep find grep gunzip gzip head hostname id kill ln ls md5sum mkdir mktemp more mv nc od \
+    pidof printf ps pwd readlink realpath rm rmdir sed seq sh sha1sum sha256sum sha512sum sleep sort stat stty sync tail tar \
+    tee test timeout top touch tr true tty uname uniq unxz vi wc wget which whoami xargs xzcat yes zcat";
 /// Nothing in the image reads these.
 const LEFT_OUT: [&str; 8] = [
     "usr/lib/x86_64-linux-gnu/gconv",
@@ -31,23 +42,40 @@ const LEFT_OUT: [&str; 8] = [
     "usr/share/locale",
     "usr/share/man",
 ];
+/// Of what no package brings.
+const ORIGIN: &str = "imagebuilder";
 /// Where the certificates lie, and the file that programs read them from.
 const CERTIFICATES: &str = "usr/share/ca-certificates";
 const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
 /// Files of these packages are smaller.
 const FILE_LIMIT: u64 = 64 << 20;
 
-const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
 
-/// The tree, and the newest time in it.
-pub(super) fn tree(base: Base, environment: &Environment) -> Result<(Tree, Mtime)> {
-    let request = request(base)?;
+/// What the program runs in, and the newest time in it.
+pub(super) fn builder(base: Base, environment: &Environment) -> Result<(Tree, Mtime)> {
+    let (mut tree, time) = unpacked(base, &BUILDER, environment)?;
+    let bundle = certificates(&tree)?;
+    tree.write_file(&TreePath::literal(BUNDLE), bundle, Meta { mtime: time, ..Meta::root(0o644) }, &ORIGIN.into())?;
+    finish(&mut tree, time)?;
+    Ok((tree, time))
+}
+
+/// A shell and the usual small programs, and the newest time in it.
+pub(super) fn shell(base: Base, environment: &Environment) -> Result<(Tree, Mtime)> {
+    let (mut tree, time) = unpacked(base, &SHELL, environment)?;
+    finish(&mut tree, time)?;
+    Ok((tree, time))
+}
+
+fn unpacked(base: Base, names: &[&str], environment: &Environment) -> Result<(Tree, Mtime)> {
+    let request = request(base, names)?;
     let lock = lock::resolve(&request, environment)?;
     let packages: Vec<LockedPackage> =
-        lock.packages().filter(|package| PACKAGES.contains(&package.name.as_str())).cloned().collect();
-    if packages.len() != PACKAGES.len() {
-        return Err(Error::build(format!("the archive does not have all of {}", PACKAGES.join(", "))));
+        lock.packages().filter(|package| names.contains(&package.name.as_str())).cloned().collect();
+    if packages.len() != names.len() {
+        return Err(Error::build(format!("the archive does not have all of {}", names.join(", "))));
     }
     let debs = fetch::fetch_all(&packages, &lock.repositories_at(&request)?, environment)?;
     let mut tree = skeleton()?;
@@ -55,21 +83,19 @@ pub(super) fn tree(base: Base, environment: &Environment) -> Result<(Tree, Mtime
         unpack(&mut tree, deb, &package.name).with_context(|| format!("unpacking package `{}`", package.name))?;
     }
     let seconds = lock::newest_build_time(&debs)?;
-    let time = Mtime { seconds, nanoseconds: 0 };
-    finish(&mut tree, time)?;
-    Ok((tree, time))
+    Ok((tree, Mtime { seconds, nanoseconds: 0 }))
 }
 
-fn request(base: Base) -> Result<Request> {
+fn request(base: Base, names: &[&str]) -> Result<Request> {
     let documents = document::load_str("distribution.yaml", base.documents())?;
     let profile = documents.first().ok_or_else(|| Error::build("the shipped release is empty"))?;
     let profile: NodeProfile = document::decode(profile)?;
     let distribution = &profile.spec.distribution;
-    let packages = PACKAGES.map(|name| PackageRequest { name: name.to_owned(), version: None });
+    let packages = names.iter().map(|name| PackageRequest { name: (*name).to_owned(), version: None });
     Ok(Request {
         architecture: distribution.architecture().to_owned(),
         repositories: distribution.repositories.clone(),
-        layers: vec![LayerRequest { layer: Layer::Base, packages: packages.to_vec() }],
+        layers: vec![LayerRequest { layer: Layer::Base, packages: packages.collect() }],
         unapproved: Default::default(),
         tools: Vec::new(),
     })
@@ -167,15 +193,20 @@ fn put(tree: &mut Tree, at: TreePath, member: &Member, kind: Kind, origin: &Orig
     Ok(())
 }
 
-/// What scripts of these packages would do, and folders that every program may expect.
+/// Links to the small programs, and files and folders that every program may expect.
 fn finish(tree: &mut Tree, time: Mtime) -> Result<()> {
-    let origin: Origin = "imagebuilder".into();
+    let origin: Origin = ORIGIN.into();
     let meta = |mode| Meta { mtime: time, ..Meta::root(mode) };
-    let bundle = certificates(tree)?;
-    for (path, bytes) in
-        [(BUNDLE, bundle.as_slice()), ("etc/passwd", PASSWD.as_bytes()), ("etc/group", GROUP.as_bytes())]
-    {
-        tree.write_file(&TreePath::literal(path), bytes, meta(0o644), &origin)?;
+    if tree.contains(&TreePath::literal(BUSYBOX)) {
+        for name in APPLETS.split_whitespace() {
+            let path = TreePath::literal("usr/bin").join(name.as_bytes());
+            if !tree.contains(&path) {
+                tree.write_symlink(&path, "busybox", time, &origin)?;
+            }
+        }
+    }
+    for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP)] {
+        tree.write_file(&TreePath::literal(path), text, meta(0o644), &origin)?;
     }
     for (path, mode) in [("root", 0o700), ("tmp", 0o1777), ("var/tmp", 0o1777)] {
         let path = TreePath::literal(path);
@@ -256,7 +287,15 @@ mod tests {
             tree.write_file(&path, text, Meta::root(0o644), &"x".into()).unwrap();
         }
         assert_eq!(certificates(&tree).unwrap(), b"A\nB\n");
+        let at = TreePath::literal("usr/bin/sh");
         finish(&mut tree, Mtime { seconds: 9, nanoseconds: 0 }).unwrap();
         assert!(tree.iter().all(|(_, entry)| entry.meta.mtime.seconds == 9));
+        // Names of a program that is not there are not made.
+        assert!(!tree.contains(&at));
+        tree.write_file(&TreePath::literal(BUSYBOX), "b", Meta::root(0o755), &"x".into()).unwrap();
+        tree.write_file(&TreePath::literal("usr/bin/ls"), "own", Meta::root(0o755), &"x".into()).unwrap();
+        finish(&mut tree, Mtime { seconds: 9, nanoseconds: 0 }).unwrap();
+        assert!(matches!(&tree.get(&at).unwrap().kind, Kind::Symlink(target) if target == b"busybox"));
+        assert_eq!(tree.read_file(&TreePath::literal("usr/bin/ls")).unwrap().unwrap(), b"own");
     }
 }
