@@ -23,8 +23,8 @@ use crate::interrupt;
 
 /// On every container of ours.
 pub const LABEL: &str = "org.airshipit.imagebuilder";
-/// Seconds that a builder has to clean up after Ctrl-C.
-const GRACE: i32 = 20;
+/// Seconds that a builder has to clean up after Ctrl-C; more than it waits for a mirror that does not answer.
+const GRACE: i32 = 40;
 /// How long a daemon that went away is waited for, to remove what is left in it.
 const RETURN: Duration = Duration::from_secs(15);
 /// Of the daemon's log drivers, those whose logs can be followed.
