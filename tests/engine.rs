@@ -248,6 +248,36 @@ fn a_build_in_a_container_looks_like_any_other() {
     nothing_left(&daemon);
 }
 
+/// Six spellings, each handed on in both cases.
+#[test]
+fn every_spelling_of_a_proxy_reaches_the_container() {
+    const NAMES: [&str; 8] =
+        ["http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"];
+    for spelling in NAMES {
+        let daemon = Daemon::start(|_, _| None);
+        let mut command = daemon.command("", &["--engine", "docker"]);
+        NAMES.iter().for_each(|name| _ = command.env_remove(name));
+        let value = "http://user:word@proxy.example:3128";
+        assert!(command.env(spelling, value).output().unwrap().status.success());
+        let body = daemon.created();
+        let environment: Vec<&str> = body["Env"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let proxies = environment.iter().filter(|pair| pair.contains("proxy.example")).count();
+        for name in [spelling.to_lowercase(), spelling.to_uppercase()] {
+            assert!(environment.contains(&format!("{name}={value}").as_str()), "{environment:?}");
+        }
+        assert_eq!(proxies, 2, "{environment:?}");
+        assert_eq!(body["HostConfig"]["NetworkMode"], "bridge");
+        // One on this machine is not to be seen from a network of the container's own.
+        if !spelling.eq_ignore_ascii_case("no_proxy") {
+            let daemon = Daemon::start(|_, _| None);
+            let mut command = daemon.command("", &["--engine", "docker"]);
+            NAMES.iter().for_each(|name| _ = command.env_remove(name));
+            assert!(command.env(spelling, "http://localhost:3128").output().unwrap().status.success());
+            assert_eq!(daemon.created()["HostConfig"]["NetworkMode"], "host", "{spelling}");
+        }
+    }
+}
+
 #[test]
 fn no_daemon() {
     let daemon = Daemon::start(|_, _| None);
@@ -403,6 +433,12 @@ fn troubles_of_the_builder_inside_are_the_callers() {
     let full = "{\"event\":\"failed\",\"exitCode\":6,\"message\":\"writing x: no space left on device\",\"hints\":[\"free some\"]}\nerror: x\n";
     let daemon = failed(6, full, false);
     fails(&daemon.build(&[]), 6, &["writing x: no space left on device", "free some"]);
+    nothing_left(&daemon);
+    // Of several images, each is heard of; the one that ended it decides.
+    let two = "{\"event\":\"failed\",\"exitCode\":5,\"message\":\"preparing image `a`\",\"hints\":[]}\n\
+               {\"event\":\"failed\",\"exitCode\":3,\"message\":\"preparing image `b`\",\"hints\":[\"0 of 2 images were built\"]}\n";
+    let daemon = failed(3, two, false);
+    fails(&daemon.build(&[]), 3, &["error: preparing image `a`", "error: preparing image `b`", "0 of 2"]);
     nothing_left(&daemon);
     let daemon = failed(137, "last words\n", true);
     fails(&daemon.build(&[]), 1, &["more memory than it may", "last words"]);

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::contained::{self, Job, PROGRAM_VARIABLE};
 use super::documents::{Documents, LockArgs, SeedArgs};
 use super::engine::{self, EngineArgs};
-use super::{Globals, epoch, failure, output, owner};
+use super::{Globals, Progress, epoch, failure, output, owner};
 use crate::build::{self, Built};
 use crate::engine::Engine;
 use crate::error::{Context, Error, Kind, Result};
@@ -18,7 +18,7 @@ use crate::package::Environment;
 use crate::package::http::{Client, Patience, Proxies};
 use crate::plan::Intent;
 use crate::report::timeline::{self, Total};
-use crate::report::{Timing, usage, words};
+use crate::report::{Timing, json, usage, words};
 
 /// Build images: from a folder of documents, or from upstream's variable files
 ///
@@ -116,7 +116,7 @@ fn here(intents: &[Intent], choices: &Choices, globals: &Globals) -> Result<()> 
     if !outcome.built.is_empty() {
         output::print(&outcome.summary)?;
     }
-    failures(outcome.failed, &outcome.built)
+    failures(outcome.failed, &outcome.built, globals)
 }
 
 /// What came of the images of one run.
@@ -171,12 +171,16 @@ pub(super) fn images(intents: &[Intent], choices: &Choices, globals: &Globals) -
 }
 
 /// All are told; the exit code is that of the first. What was built is there all the same.
-pub(super) fn failures(failed: Vec<Error>, built: &[Built]) -> Result<()> {
+pub(super) fn failures(failed: Vec<Error>, built: &[Built], globals: &Globals) -> Result<()> {
     let total = failed.len() + built.len();
     let mut failed = failed.into_iter();
     let Some(first) = failed.next() else { return Ok(()) };
     // Whoever stops a build has stopped all of it.
     for other in failed.filter(|error| error.kind() != Kind::Interrupted) {
+        // Who called a builder in a container hears of each.
+        if globals.progress == Progress::Json {
+            json::failed(&other);
+        }
         failure::print(&other);
     }
     if total == 1 || first.kind() == Kind::Interrupted {

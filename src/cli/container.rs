@@ -65,7 +65,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
         intent.output_metadata_file_name = Some(order.output_metadata_file_name.clone());
     }
     let outcome = build::images(std::slice::from_ref(&intent), &Choices::default(), globals)?;
-    build::failures(outcome.failed, &outcome.built)?;
+    build::failures(outcome.failed, &outcome.built, globals)?;
     let mut files: Vec<PathBuf> = outcome.built.iter().flat_map(|built| built.files.clone()).collect();
     files.extend(leave_contract_files(&order, &intent)?);
     give_to_owner(&order.volume, &files)
