@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::output::{self, Format};
 use super::revision::{Revision, Shown};
+use crate::api::release::RELEASES;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::phase::affected::{Fate, Image, affected};
@@ -14,8 +15,9 @@ use crate::report::words;
 
 /// Show which images of a tree of sites differ from an earlier revision, and which provably do not
 ///
-/// Looks at every phase of every site below DIR, and at entry points that no site names. Compared is what an image is
-/// made of: what its documents ask for, and its lock where it has one. Comments, moved lines and files that nothing reads
+/// Looks at every phase of every site below DIR, at entry points that no site names, and at the bundles and the ISO of
+/// folders with upstream's variable files (`config`). Compared is what an image is
+/// made of: what its documents ask for, the cloud-init data of an ISO, and its lock where it has one. Comments, moved lines and files that nothing reads
 /// affect no image. In JSON, `matrix` is what a CI matrix takes (GitHub: `matrix: ${{ fromJSON(...) }}`, GitLab:
 /// `parallel: matrix:` of `matrix.include`), and `any` says whether it has an entry. Exit code 3 when documents of the new
 /// state have mistakes; the others are told nevertheless.
@@ -23,6 +25,7 @@ use crate::report::words;
 #[command(after_long_help = "\
 Examples:
   imagebuilder affected --since HEAD~1 manifests
+  imagebuilder affected --since HEAD~1 config
   imagebuilder affected --since origin/main -o json manifests | jq -c .matrix
   imagebuilder affected --since v1.2 -o json manifests/site/example | jq -r '.affected[].phase'")]
 pub struct Args {
@@ -32,6 +35,9 @@ pub struct Args {
     /// A site, an entry point, or a folder that holds such
     #[arg(value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
+    /// The release that upstream's variable files (`rootfs/`, `qcow-bundle/<name>/`) are for
+    #[arg(long, value_name = "NAME", default_value = RELEASES[0].distro)]
+    pub distro: String,
     /// How the result is printed
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
@@ -40,10 +46,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let revision = Revision::read(&args.dir, &args.since)?;
     let old = match &revision.folder {
-        Some(folder) => entries(folder, &Search { base: &revision.base, strict: true })?,
+        Some(folder) => entries(folder, &Search { base: &revision.base, strict: true, distro: &args.distro })?,
         None => Vec::new(),
     };
-    let images = affected(old, entries(&args.dir, &Search { base: &revision.top, strict: true })?)?;
+    let images =
+        affected(old, entries(&args.dir, &Search { base: &revision.top, strict: true, distro: &args.distro })?)?;
     match args.output {
         Format::Table => output::print(&text(&images))?,
         Format::Yaml => {

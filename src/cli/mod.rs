@@ -41,10 +41,13 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::engine::docker;
 use crate::error::{Error, Kind, Result};
+use crate::kustomize;
 use crate::report::Reporter;
 use crate::sandbox::{self, Entered};
 
@@ -228,6 +231,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()) * Kind::Usage.exit_code());
         }
     };
+    kustomize::function::run_with(Arc::new(|call| docker::function::run(&contained::variables(), call)));
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -15,8 +15,8 @@ use crate::package::http::{Client, Patience, Proxies};
 /// Print the documents that a kustomization folder stands for, as `kustomize build` does
 ///
 /// Everything a kustomization can say is worked in, byte for byte as kustomize 5 does it; what is printed is what would
-/// be built. An error names the file, line and column that it comes from. Refused, each with its reason: remote
-/// addresses, helm charts, plugins that are programs, functions in containers.
+/// be built. An error names the file, line and column that it comes from. Functions in containers are run by Docker or
+/// Podman, without a network. Refused, each with its reason: remote addresses, helm charts, plugins that are programs.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -159,7 +159,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     let unrestricted = args.load_restrictor == LoadRestrictor::None;
     let fetch = if args.allow_remote { Some(fetch()?) } else { None };
     let reporter = Some(globals.reporter());
-    let options = kustomize::Options { unrestricted, order, reporter, fetch, unmatched: None };
+    let options = kustomize::Options { unrestricted, order, reporter, fetch, ..kustomize::Options::default() };
     let documents = kustomize::build(dir, &options)?;
     if let Some(file) = &args.origins_file {
         let text = pretty(&table(&documents))?;

@@ -90,6 +90,8 @@ pub enum ChangeKind {
     ValueAdd,
     /// Of a mapping or list: a key or an element was taken out, which stood where [`Change::replaced`] says.
     Removal,
+    /// A function in a container.
+    Function,
 }
 
 impl ChangeKind {
@@ -111,6 +113,7 @@ impl ChangeKind {
             ChangeKind::Variable => "variable",
             ChangeKind::ValueAdd => "value added",
             ChangeKind::Removal => "removal",
+            ChangeKind::Function => "function",
         }
     }
 }
@@ -383,8 +386,12 @@ impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         match (&self.value, &other.value) {
             (Value::Mapping(a), Value::Mapping(b)) => {
+                // In the same order, mostly: then nothing is searched for.
+                let beside = |at: usize, key: &str| b.entries.get(at).filter(|other| other.key.text == key);
+                let find = |at: usize, key: &str| beside(at, key).map(|other| &other.value).or_else(|| b.get(key));
+                let mut entries = a.entries.iter().enumerate();
                 a.len() == b.len()
-                    && a.entries.iter().all(|entry| b.get(&entry.key.text).is_some_and(|value| *value == entry.value))
+                    && entries.all(|(at, entry)| find(at, &entry.key.text).is_some_and(|value| *value == entry.value))
             }
             (Value::Sequence(a), Value::Sequence(b)) => a == b,
             (Value::Scalar(a), Value::Scalar(b)) => resolve(a) == resolve(b),

@@ -163,8 +163,6 @@ fn namespaces() -> Specs {
     vec![
         spec("", "metadata/namespace", true),
         spec("/v1/Namespace", "metadata/name", true),
-        at("RoleBinding", "subjects"),
-        at("ClusterRoleBinding", "subjects"),
         spec("apiregistration.k8s.io//APIService", "spec/service/namespace", true),
         at("apiextensions.k8s.io//CustomResourceDefinition", "spec/conversion/webhook/clientConfig/service/namespace"),
     ]

@@ -12,7 +12,7 @@ use super::config::Config;
 use super::generator::{self, GeneratorEntry, Kind};
 use super::identity::Id;
 use super::kustomization::{File, Role};
-use super::order::SortOptions;
+use super::order::{self, SortOptions};
 use super::place::Place;
 use super::resource::{Provenance, Resource, Resources, from_documents, read_annotations};
 use super::schema::Schema;
@@ -83,6 +83,7 @@ impl<'a> Builder<'a> {
     fn top(&mut self, place: &Place, mut file: File) -> Result<Built> {
         self.metadata = BuildMetadata::of(&file.typed.build_metadata);
         let sort = file.typed.sort_options.take();
+        order::check(sort.as_ref(), file.field("sortOptions").unwrap_or(&file.node))?;
         let metadata_at = file.field("buildMetadata").unwrap_or(&file.node).origin.at.clone();
         let mut built = self.file(place, file, Accumulated::default())?;
         hash::add_to_names(&mut built.resources)?;
@@ -221,7 +222,7 @@ impl<'a> Builder<'a> {
         }
         for config in self.plugins(place, file, "generators")? {
             let by = config.node.origin.at.clone();
-            for mut resource in plugin::generator(&config, place)? {
+            for mut resource in plugin::generator(&config, place, self.options)? {
                 resource.origin = configured_by(&config, self.metadata);
                 generator::absorb(resources, resource, &by)?;
             }

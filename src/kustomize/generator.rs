@@ -81,15 +81,20 @@ pub fn generate(
         set("immutable", Node::plain("true", Origin::new(by.clone())));
     }
     let mut resource = Resource::new(object);
-    resource.behavior = match typed.behavior.as_str() {
-        "merge" => Behavior::Merge,
-        "replace" => Behavior::Replace,
-        _ => Behavior::Create,
-    };
+    resource.behavior = behavior(&typed.behavior);
     let plain_name = typed.options.disable_name_suffix_hash || globals.is_some_and(|(g, _)| g.disable_name_suffix_hash);
     resource.needs_hash = !plain_name;
     resource.generated = true;
     Ok(resource)
+}
+
+/// What is not known counts as `create`.
+pub fn behavior(text: &str) -> Behavior {
+    match text {
+        "merge" => Behavior::Merge,
+        "replace" => Behavior::Replace,
+        _ => Behavior::Create,
+    }
 }
 
 fn push(object: &mut Node, key: &str, mut value: Node, by: &Position) {

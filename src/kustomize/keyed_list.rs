@@ -251,8 +251,10 @@ fn complete(node: &mut Node, keys: &[String], values: &[String]) {
 /// Values that differ only where one of them is missing become the same.
 fn reconcile(wanted: &mut [Values]) {
     for i in 0..wanted.len() {
+        // What it was at first, whatever becomes of it: an element without any key ends up as the last one it fits.
+        let first = wanted[i].clone();
         for j in 0..wanted.len() {
-            if let Some(both) = united(&wanted[i], &wanted[j]) {
+            if let Some(both) = united(&first, &wanted[j]) {
                 wanted[i].clone_from(&both);
                 wanted[j] = both;
             }

@@ -2,8 +2,8 @@
 //! value still knowing which line and which overlay set it.
 //!
 //! Owns: [`build`], [`render`], [`select`], [`Options`], [`find_object`]. Uses document, report, error. Behaviour follows kustomize 5 (official
-//! builds), down to the bytes. Stricter than kustomize on purpose: remote resources (unless pinned and allowed), helm, plugins that are programs and
-//! functions in containers are refused. The order of work in a folder is in `folder.rs`; each transformer and generator
+//! builds), down to the bytes. Stricter than kustomize on purpose: remote resources (unless pinned and allowed), helm and
+//! plugins that are programs are refused. The order of work in a folder is in `folder.rs`; each transformer and generator
 //! has a file of its own, named as kustomize names it.
 
 mod affix;
@@ -14,6 +14,7 @@ mod embedded;
 mod fieldpath;
 mod fieldspec;
 mod folder;
+pub mod function;
 mod generator;
 mod hash;
 mod identity;
@@ -68,6 +69,8 @@ pub struct Options {
     pub reporter: Option<Reporter>,
     /// How resources at an address are fetched, each pinned by its digest. Default: they are refused.
     pub fetch: Option<Fetch>,
+    /// Runs functions in containers. Default: as [`function::run_with`] says; without, they are refused.
+    pub functions: Option<function::Run>,
     /// Takes the patches and replacements that match nothing. Default: the reporter is told, as kustomize accepts them.
     pub unmatched: Option<Unmatched>,
 }

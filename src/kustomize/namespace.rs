@@ -31,6 +31,12 @@ pub struct Namespace {
 }
 
 const PATH: &str = "metadata/namespace";
+/// Of role bindings, which have a rule of their own.
+const SUBJECTS: &str = "subjects/namespace";
+
+fn is_binding(kind: &str) -> bool {
+    matches!(kind, "RoleBinding" | "ClusterRoleBinding")
+}
 
 impl Transform for Namespace {
     fn apply(&self, work: &mut Work<'_>) -> Result<()> {
@@ -51,14 +57,12 @@ impl Namespace {
             let own = FieldSpec { path: PATH.into(), create: true, ..FieldSpec::default() };
             own.visit(&mut resource.node, Make::Text, by, &mut |node| self.set(node))?;
         }
-        let binding = matches!(id.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
+        let binding = is_binding(&id.kind);
         if binding {
             self.bind(&mut resource.node)?;
         }
         for spec in self.specs.iter().filter(|spec| spec.path != PATH && spec.selects(&id)) {
-            let subjects =
-                spec.path == "subjects" && matches!(spec.kind.as_str(), "RoleBinding" | "ClusterRoleBinding");
-            if !(binding && subjects) {
+            if !(binding && spec.path == SUBJECTS && is_binding(&spec.kind)) {
                 spec.visit(&mut resource.node, Make::Text, by, &mut |node| self.set(node))?;
             }
         }

@@ -7,16 +7,19 @@ use serde::Deserialize;
 
 use super::identity::Id;
 use super::resource::Resource;
+use super::transformer::field;
+use crate::document::{Diagnostic, Node};
+use crate::error::Result;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SortOptions {
-    pub order: Order,
+    /// As written; only what is at the very top of a build must mean something.
+    pub order: String,
     pub legacy_sort_options: Option<LegacySortOptions>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
     #[default]
     Legacy,
@@ -56,8 +59,29 @@ const FIRST: [&str; 22] = [
 ];
 const LAST: [&str; 2] = ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"];
 
+impl SortOptions {
+    /// The order asked for by the options written at `at`.
+    fn order(&self, at: &Node) -> Result<Order> {
+        match self.order.as_str() {
+            "legacy" => Ok(Order::Legacy),
+            "fifo" if self.legacy_sort_options.is_none() => Ok(Order::Fifo),
+            "fifo" => Err(Diagnostic::on(field(at, "legacySortOptions"), "the order is `fifo`, not `legacy`").into()),
+            "" => Err(Diagnostic::on(at, "`sortOptions` without `order`").hint("expected `legacy` or `fifo`").into()),
+            other => Err(Diagnostic::on(field(at, "order"), format!("unknown order `{other}`"))
+                .hint("expected `legacy` or `fifo`")
+                .into()),
+        }
+    }
+}
+
+/// Checks the options of the folder that is built, which are written at `at`.
+pub fn check(options: Option<&SortOptions>, at: &Node) -> Result<()> {
+    options.map_or(Ok(()), |options| options.order(at).map(drop))
+}
+
 pub fn sort(resources: &mut [Resource], options: Option<&SortOptions>, default: Order) {
-    if options.map_or(default, |options| options.order) == Order::Fifo {
+    let fifo = options.map_or(default == Order::Fifo, |options| options.order == "fifo");
+    if fifo {
         return;
     }
     match options.and_then(|options| options.legacy_sort_options.as_ref()) {

@@ -2,6 +2,8 @@
 //!
 //! Owns: [`Patch`], [`StrategicMerge`]. A patch text is either objects to merge or a list of JSON patch operations.
 
+use serde::de::IgnoredAny;
+
 use super::identity::Id;
 use super::json6902;
 use super::kustomization::PatchEntry;
@@ -9,7 +11,9 @@ use super::merge::{Outcome, merge};
 use super::resource::{Resource, from_documents};
 use super::selector::Selector;
 use super::transformer::{Transform, Work, field};
-use crate::document::{Cause, ChangeKind, Diagnostic, Key, Loader, Node, Origin, Position, Tag, Value};
+use crate::document::{
+    Cause, ChangeKind, Diagnostic, Key, Loader, Node, Origin, Position, Resolved, Tag, Value, resolve,
+};
 use crate::error::Result;
 
 /// One entry of `patches` or `patchesJson6902`.
@@ -60,14 +64,31 @@ impl Transform for Patch {
         let given = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.trim().is_empty());
         let documents = match (given(&self.typed.path), given(&self.typed.patch)) {
             (true, true) => return Err(Diagnostic::on(&self.entry, "both `path` and `patch` given").into()),
-            (true, false) => work.place.load(field(&self.entry, "path"))?.documents,
-            (false, true) => Loader::default().inline(self.text())?.documents,
+            (true, false) => {
+                let path = field(&self.entry, "path");
+                let loaded = work.place.load(path)?;
+                check_json(loaded.source.text(), path)?;
+                loaded.documents
+            }
+            (false, true) => {
+                let text = self.text();
+                let json = check_json(text.text().unwrap_or_default(), text)?;
+                Loader { last_key_wins: json }.inline(text)?.documents
+            }
             (false, false) => {
                 return Err(Diagnostic::on(&self.entry, "patch without `path` or `patch`").into());
             }
         };
-        if self.json_only && self.typed.target.is_none() {
-            return Err(Diagnostic::on(&self.entry, "a JSON patch needs a `target`").into());
+        if self.json_only {
+            match &self.typed.target {
+                None => return Err(Diagnostic::on(&self.entry, "a JSON patch needs a `target`").into()),
+                Some(target) if target.name.as_deref().is_none_or(str::is_empty) => {
+                    return Err(Diagnostic::on(field(&self.entry, "target"), "this `target` needs a `name`")
+                        .hint("`patches` takes targets without one")
+                        .into());
+                }
+                Some(_) => {}
+            }
         }
         if documents.is_empty() {
             return Ok(());
@@ -76,6 +97,9 @@ impl Transform for Patch {
             let [operations] = &documents[..] else {
                 return Err(Diagnostic::on(&documents[1], "a JSON patch is one single list of operations").into());
             };
+            if operations.as_sequence().is_some_and(<[Node]>::is_empty) {
+                return Err(Diagnostic::on(operations, "a patch without operations").into());
+            }
             return self.json(operations, work);
         }
         if self.json_only {
@@ -92,6 +116,30 @@ impl Transform for Patch {
             return merge_untargeted(&patches, &self.entry.origin.at, allowed, work);
         }
         self.targeted(documents, allowed, work)
+    }
+}
+
+/// Patched as JSON, an integer of more than 53 bits comes out as the number nearest to it.
+fn as_json_number(node: &mut Node) {
+    const EXACT: u128 = 1 << 53;
+    let Value::Scalar(scalar) = &mut node.value else { return };
+    if let Resolved::Int(value) = resolve(scalar) {
+        if value.unsigned_abs() > EXACT {
+            scalar.text = format!("{}", value as f64);
+        }
+    }
+}
+
+/// Whether a patch is JSON. A text that starts with a bracket is, for kustomize, which then takes nothing else.
+fn check_json(text: &str, at: &Node) -> Result<bool> {
+    if !text.starts_with('[') {
+        return Ok(false);
+    }
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Ok(true),
+        Err(error) => Err(Diagnostic::on(at, format!("a patch that starts with `[` must be JSON: {error}"))
+            .hint("put names and texts in double quotes, or write the operations as a YAML list: `- op: add`")
+            .into()),
     }
 }
 
@@ -137,6 +185,8 @@ impl Patch {
                 }
                 let before = resource.id().clone();
                 json6902::apply(&mut resource.node, operations, by)?;
+                resource.node.walk_mut(&mut as_json_number);
+                resource.unshare();
                 if noted && !without_notes(&mut resource.node) {
                     resource.forget();
                 }

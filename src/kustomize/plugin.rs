@@ -1,14 +1,17 @@
 //! Plugins: the built-in transformers and generators, configured by documents of their own.
 //!
-//! Owns: [`transformer`], [`generator`]. Everything that would run a program or a container is refused.
+//! Owns: [`transformer`], [`generator`]. What is a program of this host is refused; functions in
+//! containers are in `function.rs`.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Options;
 use super::affix::{Affix, End};
 use super::fieldspec::Specs;
+use super::function::Function;
 use super::generator::{GeneratorEntry, Kind, generate};
 use super::hash;
 use super::images::{Image, ImageEntry};
@@ -72,6 +75,9 @@ struct Settings {
 type Boxed = Box<dyn Transform>;
 
 pub fn transformer(config: &Resource) -> Result<Boxed> {
+    if let Some(function) = Function::of(config)? {
+        return Ok(Box::new(function));
+    }
     check_builtin(config)?;
     let node = &config.node;
     let kind = config.id().kind.as_str();
@@ -168,7 +174,10 @@ impl Transform for Hash {
     }
 }
 
-pub fn generator(config: &Resource, place: &Place) -> Result<Vec<Resource>> {
+pub fn generator(config: &Resource, place: &Place, options: &Options) -> Result<Vec<Resource>> {
+    if let Some(function) = Function::of(config)? {
+        return function.generate(place, options);
+    }
     check_builtin(config)?;
     let node = &config.node;
     let kind = match config.id().kind.as_str() {
@@ -259,14 +268,6 @@ fn decode<T: DeserializeOwned>(node: &Node) -> Result<T> {
 /// Refuses what would run code, each with its reason.
 fn check_builtin(config: &Resource) -> Result<()> {
     let node = &config.node;
-    let annotation = |name: &str| node.at(&["metadata", "annotations", name]);
-    for name in ["config.kubernetes.io/function", "config.k8s.io/function"] {
-        if let Some(function) = annotation(name) {
-            return Err(Diagnostic::on(function, format!("{} is a function in a container", config.id()))
-                .hint("functions are run by phases, not by `render`")
-                .into());
-        }
-    }
     if config.id().api_version() == "builtin" {
         return Ok(());
     }

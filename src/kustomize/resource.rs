@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::identity::{Id, Key};
-use crate::document::{Diagnostic, Node, Position, Resolved, Tag, Value, nearest, resolve, suggestion};
+use crate::document::{
+    Change, ChangeKind, Diagnostic, Node, Position, Resolved, Tag, Value, nearest, resolve, suggestion,
+};
 use crate::error::{Error, Result};
 
 /// What a generated object does where one of the same identity is there already.
@@ -45,7 +47,17 @@ pub struct Resource {
     pub variables: Vec<String>,
     pub origin: Option<Provenance>,
     pub transformations: Vec<Provenance>,
+    /// Fields that are one value to kustomize.
+    shared: Vec<Shared>,
     deleted: bool,
+}
+
+/// Fields that one entry of labels or annotations made, by the keys on the way to each. Kustomize keeps them as one value:
+/// whatever changes one of them in place changes them all (a patch of the label of a Deployment, its selector).
+#[derive(Debug, Clone)]
+struct Shared {
+    paths: Vec<Vec<String>>,
+    value: Node,
 }
 
 impl Resource {
@@ -62,6 +74,7 @@ impl Resource {
             variables: Vec::new(),
             origin: None,
             transformations: Vec::new(),
+            shared: Vec::new(),
             deleted: false,
         }
     }
@@ -101,8 +114,40 @@ impl Resource {
         self.generated || !self.earlier.is_empty() || self.origin.is_some()
     }
 
+    /// From now on, what is at these paths is one value.
+    pub fn share(&mut self, paths: Vec<Vec<String>>) {
+        let first = paths.first().and_then(|path| at_keys(&mut self.node, path)).cloned();
+        if let Some(value) = first.filter(|_| paths.len() > 1) {
+            self.shared.push(Shared { paths, value });
+        }
+    }
+
+    /// What kustomize does where it writes an object as JSON and reads it again: every value is one of its own.
+    pub fn unshare(&mut self) {
+        self.shared.clear();
+    }
+
+    /// Changes the values that are one with a changed one.
+    fn follow(&mut self) {
+        let node = &mut self.node;
+        self.shared.retain_mut(|shared| {
+            shared.paths.retain(|path| at_keys(node, path).is_some_and(|found| became(&shared.value, found)));
+            let found = shared.paths.iter().filter_map(|path| at_keys(node, path).cloned());
+            if let Some(changed) = found.into_iter().find(|found| *found != shared.value) {
+                for path in &shared.paths {
+                    if let Some(found) = at_keys(node, path) {
+                        found.clone_from(&changed);
+                    }
+                }
+                shared.value = changed;
+            }
+            shared.paths.len() > 1
+        });
+    }
+
     /// To be called after the node was changed.
     pub fn refresh(&mut self) {
+        self.follow();
         if !self.id.is_of(&self.node) {
             self.id = Id::of(&self.node);
         }
@@ -117,6 +162,21 @@ impl Resource {
         let local = self.node.at(&["metadata", "annotations", "config.kubernetes.io/local-config"]);
         local.and_then(Node::text).is_some_and(|text| text != "false")
     }
+}
+
+/// Whether a value is what another one was changed into, and nothing that was put in its place.
+fn became(before: &Node, now: &Node) -> bool {
+    let (known, changes) = (&before.origin.changes, &now.origin.changes);
+    let same = |(a, b): (&Change, &Change)| a.kind == b.kind && a.by.same(&b.by);
+    let goes_on = known.len() <= changes.len() && known.iter().zip(changes).all(same);
+    // A replacement hands on the history of what it copies.
+    let copied = changes.last().filter(|last| last.kind == ChangeKind::Replacement);
+    let copied = copied.and_then(|last| last.replaced.as_ref()).is_some_and(|place| place.same(&before.origin.at));
+    now.as_scalar().is_some() && (goes_on || copied)
+}
+
+fn at_keys<'n>(node: &'n mut Node, path: &[String]) -> Option<&'n mut Node> {
+    path.iter().try_fold(node, |node, key| node.get_mut(key))
 }
 
 /// Objects in order, no two the same.

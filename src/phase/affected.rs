@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use super::entries::{Entry, Key};
 use crate::document::{Node, differences, place};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::package::lock::Lock;
-use crate::plan::{self, LockedPlan, StepName};
+use crate::plan::{LockedPlan, StepName};
 use crate::tree::Digest;
 
 /// How many changed values of an image are named.
@@ -63,6 +63,8 @@ struct State {
     name: String,
     document: Node,
     digest: Digest,
+    /// Of the cloud-init data that the image holds.
+    seed: Option<Digest>,
     plan: Option<LockedPlan>,
     locked: bool,
     outdated: bool,
@@ -128,6 +130,7 @@ fn reason(before: &State, after: &State) -> (Fate, String) {
     let same_plan = plans.is_none_or(|(old, new)| old.digest_of(StepName::Pack) == new.digest_of(StepName::Pack));
     match (before.digest == after.digest, before.plan.is_some() == after.plan.is_some()) {
         (false, _) => (Fate::Changed, format!("its documents ask for something else{unfit}")),
+        (true, _) if before.seed != after.seed => (Fate::Changed, "its cloud-init data has changed".to_owned()),
         (true, false) if before.locked != after.locked => {
             let word = if after.locked { "has a lock now" } else { "has no lock any more" };
             (Fate::Changed, word.to_owned())
@@ -146,8 +149,12 @@ fn steps(before: &State, after: &State) -> Vec<&'static str> {
 }
 
 fn state(entry: &Entry) -> Result<State> {
-    let documents = entry.documents.as_ref().map_err(again)?;
-    let intent = plan::from_documents(documents, entry.executor.as_ref())?.locked_in(&entry.path, None);
+    let intent = entry.intent()?;
+    // A seed with mistakes is told by the build; until then it counts as none.
+    let seed = intent.seed.as_ref().and_then(|seed| seed.load().ok()).map(|seed| {
+        let files = seed.files();
+        Digest::of(serde_json::json!(files.each_ref().map(|(name, bytes)| (name, bytes))).to_string().as_bytes())
+    });
     let path = intent.lock_path.clone().filter(|path| path.is_file());
     let lock = path.map(|path| Lock::read(&path)).transpose()?;
     let plan = match lock.as_ref().map(|lock| LockedPlan::new(&intent, lock)) {
@@ -157,11 +164,5 @@ fn state(entry: &Entry) -> Result<State> {
     };
     let outdated = lock.is_some() && plan.is_none();
     let (name, digest) = (intent.image.clone(), intent.digest());
-    Ok(State { name, digest, document: intent.document, locked: lock.is_some(), plan, outdated })
-}
-
-/// Errors are not copied; what they say is.
-fn again(error: &Error) -> Error {
-    let copy = Error::new(error.kind(), error.to_string());
-    error.hints().iter().fold(copy, Error::hint)
+    Ok(State { name, digest, seed, document: intent.document, locked: lock.is_some(), plan, outdated })
 }

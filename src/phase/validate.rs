@@ -96,7 +96,7 @@ impl Work<'_> {
         let mut found = Found::default();
         found.search(path, 0)?;
         let entries: Vec<PathBuf> = found.entry_points();
-        if entries.is_empty() && found.sites.is_empty() {
+        if entries.is_empty() && found.sites.is_empty() && found.workdirs.is_empty() {
             let message = format!("{} holds neither a site nor a kustomization", path.display());
             return Err(Error::new(Kind::Usage, message)
                 .hint("name a folder with a `kustomization.yaml`, a site with its `metadata.yaml`, or a file"));
@@ -104,6 +104,7 @@ impl Work<'_> {
         for site in &found.sites {
             self.site(site)?;
         }
+        found.workdirs.iter().for_each(|workdir| self.bundles(workdir));
         for entry in entries {
             self.found_by_search = entry != path;
             self.entry(&entry, None)?;
@@ -330,6 +331,8 @@ impl Work<'_> {
 pub(super) struct Found {
     pub(super) sites: Vec<PathBuf>,
     kustomizations: Vec<PathBuf>,
+    /// Folders with upstream's variable files.
+    pub(super) workdirs: Vec<PathBuf>,
     /// Folders that a kustomization refers to, without symbolic links.
     referred: BTreeSet<PathBuf>,
 }
@@ -345,6 +348,10 @@ impl Found {
         {
             self.sites.push(folder.to_owned());
             return self.references(folder, depth);
+        }
+        if folder.join(compat::BUNDLE).is_dir() && folder.join("rootfs").is_dir() {
+            self.workdirs.push(folder.to_owned());
+            return Ok(());
         }
         if let Some(file) = NAMES.iter().map(|name| folder.join(name)).find(|file| file.is_file()) {
             let document = load_file(&file).ok().and_then(|mut documents| documents.pop());

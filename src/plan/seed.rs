@@ -82,6 +82,12 @@ impl SeedSource {
         there.cloned().unwrap_or_else(|| name.to_owned())
     }
 
+    /// The files that it is read from, as far as they are there.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.user_data.iter().chain(&self.network_data).map(|name| self.find(name));
+        named.filter(|path| path.is_file()).collect()
+    }
+
     /// Reads, checks and completes the seed.
     pub fn load(&self) -> Result<Seed> {
         let [user, network] = &self.selections;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::api::release::RELEASES;
 use crate::cli::output::{self, Format};
 use crate::cli::revision::{Revision, Shown};
 use crate::document::{self, Node, steps, steps_json, to_json};
@@ -13,7 +14,8 @@ use crate::phase::entries::{Search, entries};
 
 /// Compare what two folders of documents stand for, or a folder with an earlier revision of itself
 ///
-/// Folders are entry points (with a `kustomization.yaml`), sites with all their phases, or what holds such. Everything is
+/// Folders are entry points (with a `kustomization.yaml`), sites with all their phases, folders with upstream's
+/// variable files (`config`), or what holds such. Everything is
 /// rendered, then compared value by value: a line that moved is no difference. Each difference shows the old and the new
 /// value and where each comes from. `--since` reads the revision from the git repository that DIR lies in, without
 /// touching the work tree. The exit code is 0 when nothing differs, 8 when something does.
@@ -32,6 +34,9 @@ pub struct Args {
     /// Compare this revision of DIR1 with what is there now
     #[arg(long, value_name = "REV")]
     pub since: Option<String>,
+    /// The release that upstream's variable files (`rootfs/`, `qcow-bundle/<name>/`) are for
+    #[arg(long, value_name = "NAME", default_value = RELEASES[0].distro)]
+    pub distro: String,
     /// How the result is printed
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Format,
@@ -41,18 +46,18 @@ pub fn run(args: &Args) -> Result<()> {
     let (found, shown, sides) = match (&args.right, &args.since) {
         (Some(right), _) => {
             let both = changes(
-                entries(&args.left, &Search { base: &args.left, strict: false })?,
-                entries(right, &Search { base: right, strict: false })?,
+                entries(&args.left, &Search { base: &args.left, strict: false, distro: &args.distro })?,
+                entries(right, &Search { base: right, strict: false, distro: &args.distro })?,
             )?;
             (both, Shown::default(), [args.left.display().to_string(), right.display().to_string()])
         }
         (None, Some(since)) => {
             let revision = Revision::read(&args.left, since)?;
             let old = match &revision.folder {
-                Some(folder) => entries(folder, &Search { base: &revision.base, strict: false })?,
+                Some(folder) => entries(folder, &Search { base: &revision.base, strict: false, distro: &args.distro })?,
                 None => Vec::new(),
             };
-            let new = entries(&args.left, &Search { base: &revision.top, strict: false })?;
+            let new = entries(&args.left, &Search { base: &revision.top, strict: false, distro: &args.distro })?;
             let both = changes(old, new).with_context(|| format!("comparing with {since}"));
             (both?, revision.shown(), [since.clone(), args.left.display().to_string()])
         }

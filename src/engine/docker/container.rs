@@ -203,7 +203,7 @@ async fn follow(daemon: &Daemon, id: &str, listen: &mut dyn FnMut(Piece<'_>)) ->
 }
 
 /// Asks the builder to end, and makes it. Removal comes after, so failures do not matter.
-async fn stop(daemon: &Daemon, id: &str) {
+pub(super) async fn stop(daemon: &Daemon, id: &str) {
     let options = StopContainerOptionsBuilder::default().t(GRACE).build();
     if let Err(error) = daemon.client.stop_container(id, Some(options)).await {
         tracing::debug!("stopping container {id}: {error}");
@@ -211,7 +211,7 @@ async fn stop(daemon: &Daemon, id: &str) {
 }
 
 /// The output has ended, so the container is about to.
-async fn ended(daemon: &Daemon, id: &str) -> Result<ContainerState> {
+pub(super) async fn ended(daemon: &Daemon, id: &str) -> Result<ContainerState> {
     let began = std::time::Instant::now();
     loop {
         let inspected = daemon.client.inspect_container(id, None::<InspectContainerOptions>).await;
@@ -229,7 +229,7 @@ async fn ended(daemon: &Daemon, id: &str) -> Result<ContainerState> {
 }
 
 /// Removes the container, running or not. Not to be interrupted; a daemon that is away may come back.
-async fn remove(daemon: &Daemon, id: &str) -> Result<()> {
+pub(super) async fn remove(daemon: &Daemon, id: &str) -> Result<()> {
     let began = std::time::Instant::now();
     loop {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();

@@ -7,6 +7,7 @@
 pub mod container;
 mod endpoint;
 mod failure;
+pub mod function;
 pub mod image;
 
 use std::future::Future;
