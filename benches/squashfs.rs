@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use imagebuilder::error::{Context, Error, Result};
 use imagebuilder::format::squashfs;
-use imagebuilder::tree::store::Store;
+use imagebuilder::tree::store::{self, Store};
 use imagebuilder::tree::{Digest, Mtime, Tree, host::Folder};
 
 struct Arguments {
@@ -84,7 +84,7 @@ fn load(cache: &Path, key: Digest) -> Result<Tree> {
 
 /// The Tree with the most entries.
 fn largest(cache: &Path) -> Result<(Digest, Tree)> {
-    let folder = cache.join("trees-v1");
+    let folder = cache.join(store::folder_name());
     let mut found: Option<(Digest, Tree)> = None;
     for file in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
         let path = file.context("reading the cache")?.path();

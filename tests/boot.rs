@@ -56,8 +56,20 @@ fn main() -> std::process::ExitCode {
     });
     let mut trials: Vec<Trial> = trials.into();
     trials.extend(isos());
+    trials.push(netboots());
     trials.extend(upgrades());
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The netboot set of an ImageConfiguration with `type: netboot` in the same folder.
+fn netboots() -> Trial {
+    let images = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let images = images.filter(|images| images.join("ephemeral.ipxe").is_file());
+    if images.is_none() {
+        println!("skipped: {VARIABLE} does not name a folder with `ephemeral.ipxe`");
+    }
+    let (ignored, images) = (images.is_none(), images.unwrap_or_default());
+    Trial::test("ephemeral netboot", move || live::boot_from_network(&images)).with_ignored_flag(ignored)
 }
 
 /// The ISO of `make IMAGE_TYPE=iso cut_image` in the same folder.
@@ -66,6 +78,8 @@ fn isos() -> impl Iterator<Item = Trial> {
         ("bios-cd", Firmware::Bios, Medium::Cd, true),
         ("uefi-secure-cd", Firmware::UefiSecure, Medium::Cd, false),
         ("uefi-usb", Firmware::Uefi, Medium::UsbStick, true),
+        ("uefi-disk", Firmware::Uefi, Medium::Disk, true),
+        ("bios-disk", Firmware::Bios, Medium::Disk, false),
     ];
     let images = std::env::var_os(VARIABLE).map(PathBuf::from);
     let images = images.filter(|images| images.join("ephemeral.iso").is_file());
@@ -189,7 +203,7 @@ fn boot(images: &Path, role: &str, firmware_name: &str, firmware: Firmware) -> R
 fn log_in_and_look(console: &mut Console, seed: &Seed, intent: &Intent, firmware: Firmware) -> Result<(), Failed> {
     let password = seed.password.as_deref().unwrap_or_default();
     console.log_in(&seed.user, password, LOGIN).map_err(said)?;
-    for outcome in checks::run(console, seed, &[], &mut |_| {}).map_err(said)? {
+    for outcome in checks::run(console, seed, false, &[], &mut |_| {}).map_err(said)? {
         expect(&outcome.name, outcome.passed, &outcome.output)?;
     }
     sysctls(console, intent)?;

@@ -115,6 +115,7 @@ fn pack(folder: &Path) -> BTreeMap<String, String> {
     std::fs::create_dir(&scratch).unwrap();
     let request = Request {
         tree: &tree(),
+        live_tree: None,
         params: &params,
         layout: &layout,
         places: &|_| None,

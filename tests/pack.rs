@@ -101,6 +101,7 @@ fn pack(tree: &Tree, folder: &Path) {
     std::fs::create_dir(&scratch).unwrap();
     let request = Request {
         tree,
+        live_tree: None,
         params: &params,
         layout: &layout(&params),
         places: &|_| None,
@@ -235,6 +236,7 @@ fn too_small_is_said_before_anything_is_written() {
     let params = params();
     let request = Request {
         tree: &tree,
+        live_tree: None,
         params: &params,
         layout: &layout(&params),
         places: &|pointer| (pointer == "/storage/partitions/2/part_end").then(|| "site.yaml:7:9".to_owned()),
@@ -272,6 +274,7 @@ fn sizes_follow_the_content() {
     let draft = layout(&params);
     let request = Request {
         tree: &tree,
+        live_tree: None,
         params: &params,
         layout: &draft,
         places: &|_| None,
@@ -339,6 +342,7 @@ fn a_netboot_set_with_all_that_its_script_names() {
     for folder in &folders {
         let request = Request {
             tree: &tree,
+            live_tree: None,
             params: &params,
             layout: &layout,
             places: &|_| None,

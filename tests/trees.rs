@@ -7,20 +7,24 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use imagebuilder::format::disk::DiskImage;
-use imagebuilder::format::{ext4, fat, gpt, qcow2, raw, tar, vhd, vmdk};
+use imagebuilder::format::disk::sums::{Digests, State};
+use imagebuilder::format::{ext4, fat, gpt, iso9660, qcow2, raw, squashfs, tar, vhd, vmdk};
 use imagebuilder::inspect::disk::{qcow2::Qcow2, vhd::Vhd, vmdk::Vmdk};
 use imagebuilder::inspect::ext4::Ext4;
 use imagebuilder::inspect::fat::Fat;
 use imagebuilder::inspect::gpt::Gpt;
+use imagebuilder::inspect::iso9660::Iso9660;
 use imagebuilder::inspect::source::{FileSource, SharedSource};
+use imagebuilder::inspect::squashfs::Squashfs;
 use imagebuilder::inspect::tar::listing;
 use imagebuilder::inspect::unpack::{Packing, unpack};
-use imagebuilder::tree::{Kind, Mtime, Tree, TreePath};
+use imagebuilder::tree::{Digest, Kind, Mtime, Tree, TreePath};
 use support::trees::{self, Scale, THEMES};
 use uuid::Uuid;
 
@@ -232,12 +236,93 @@ fn check_tar(tree: &Tree, seed: u64, at: &Path) {
     std::fs::remove_file(at.join("tree.tar")).unwrap();
 }
 
+/// What squashfs can hold: no access lists, and times of four bytes.
+fn for_squashfs(tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
+    for (_, entry) in tree.iter_mut() {
+        entry.meta.mtime = Mtime { seconds: entry.meta.mtime.seconds.clamp(0, u32::MAX.into()), nanoseconds: 0 };
+        entry.meta.xattrs.retain(|name, _| !name.starts_with(b"system."));
+    }
+    tree
+}
+
+fn check_squashfs(tree: &Tree, seed: u64, at: &Path) {
+    let tree = for_squashfs(tree);
+    let name = squashfs::Compression::NAMES[(seed % 4) as usize];
+    let level = (name == "zstd").then_some(3);
+    let options = squashfs::Options {
+        compression: squashfs::Compression::named(name, level).unwrap(),
+        block_size: 4096 << (seed % 9),
+        time: TIME,
+        threads: None,
+    };
+    squashfs::write(&tree, &create(&at.join("squashfs")), 0, &options, &|_| ()).unwrap();
+    clean("unsquashfs", &["-lln", "squashfs"], at);
+    let read = Squashfs::open(source(&at.join("squashfs"))).unwrap().listing().unwrap();
+    assert_same(&read.tree(&"read".into()).unwrap(), &tree);
+    std::fs::remove_file(at.join("squashfs")).unwrap();
+}
+
+/// What our ISO 9660 holds: plain files, folders and links, not too deep and not too long.
+fn for_iso(tree: &Tree) -> Tree {
+    let mut out = Tree::new();
+    for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
+        let plain =
+            |target: &[u8]| target.len() < 100 && !target.ends_with(b"/") && !target.windows(2).any(|two| two == b"//");
+        let kind = match &entry.kind {
+            Kind::Directory => Kind::Directory,
+            Kind::File(content) if content.size() < 9 * MIB => Kind::File(content.clone()),
+            Kind::Symlink(target) if plain(target) => Kind::Symlink(target.clone()),
+            _ => continue,
+        };
+        let short =
+            path.components().count() < 7 && path.components().all(|name| name.len() < 100) && out.len() < 5_000;
+        if short && path.parent().is_some_and(|parent| out.contains(&parent)) {
+            let mtime = Mtime { seconds: entry.meta.mtime.seconds.clamp(0, 4_102_444_800), nanoseconds: 0 };
+            let meta = imagebuilder::tree::Meta { mtime, xattrs: Default::default(), ..entry.meta.clone() };
+            out.insert_raw(path.clone(), imagebuilder::tree::Entry { meta, kind, origin: "iso".into() });
+        }
+    }
+    out
+}
+
+fn check_iso(tree: &Tree, at: &Path) {
+    let tree = for_iso(tree);
+    let options = iso9660::Options {
+        volume_id: "TREES".into(),
+        time: TIME.seconds,
+        disk_guid: Uuid::from_u128(1),
+        esp_guid: Uuid::from_u128(2),
+        bios: None,
+        esp: None,
+        payload: TreePath::literal("payload"),
+    };
+    let plan = iso9660::Plan::new(&tree, options).unwrap();
+    let frame = plan.frame(1).unwrap();
+    let file = create(&at.join("iso"));
+    raw::write(&frame.disk, &file, &|_| ()).unwrap();
+    let area = plan.seed_area(&frame, Uuid::nil(), Digest::of(b""), State::start(Digests::BOTH)).unwrap();
+    let seed = iso9660::seed::Files::from([("user_data".to_owned(), b"x".to_vec())]);
+    file.write_all_at(&area.encode(&seed).unwrap(), frame.seed_offset).unwrap();
+    clean("xorriso", &["-abort_on", "WARNING", "-indev", "iso", "-find", "/", "-exec", "report_lba", "--"], at);
+    let read = Iso9660::open(source(&at.join("iso"))).unwrap().listing().unwrap().tree(&"read".into()).unwrap();
+    for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
+        let part = |tree: &Tree| tree.get(path).map(|entry| (entry.meta.clone(), entry.kind.clone()));
+        assert_eq!(part(&read), Some((entry.meta.clone(), entry.kind.clone())), "{path} on the ISO");
+    }
+    // Beside them the payload, and the seed with its two folders.
+    assert_eq!(read.len(), tree.len() + 4);
+    std::fs::remove_file(at.join("iso")).unwrap();
+}
+
 fn check(seed: u64, scale: Scale) {
     let tree = trees::tree(seed, scale);
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let small = for_fat(&tree);
     check_tar(&tree, seed, at);
+    check_squashfs(&tree, seed, at);
+    check_iso(&tree, at);
 
     let file_system = make_ext4(&tree, seed);
     raw::write(&file_system, &create(&at.join("ext4")), &|_| ()).unwrap();

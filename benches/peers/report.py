@@ -13,6 +13,7 @@ TARGETS = [
     ("cpu", "w1", STOCK, "w1", 0.5),
     ("wall", "w1", ["pieces"], "w1", 0.5),
     ("wall", "store", STOCK, "w1", 0.15),
+    ("wall", "w2", ["live-build"], "w2", 0.3),
     ("wall", "w3", ["mmdebstrap"], "w3", 0.3),
     ("wall", "w4", ["mkosi"], "w4", 0.05),
     ("wall", "w4", ["pieces"], "w4", 0.4),

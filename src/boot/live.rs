@@ -53,11 +53,11 @@ pub fn configure(tree: &mut Tree, mtime: Mtime) -> Result<()> {
 }
 
 /// The Tree without what lies on the medium itself, and without access lists, which no squashfs has (mksquashfs leaves
-/// them out as well; systemd-tmpfiles sets those of the journal at every start).
+/// them out as well): see [`access_lists`].
 pub fn root_file_system(tree: &Tree) -> Tree {
     let mut root = tree.clone();
     for (_, entry) in root.iter_mut().filter(|(_, entry)| !entry.meta.xattrs.is_empty()) {
-        entry.meta.xattrs.retain(|name, _| !name.starts_with(b"system.posix_acl_"));
+        entry.meta.xattrs.retain(|name, _| !is_access_list(name));
     }
     for folder in [TreePath::literal("boot"), TreePath::literal("live")] {
         let inside: Vec<TreePath> = tree.below(&folder).map(|(path, _)| path.clone()).collect();
@@ -66,6 +66,19 @@ pub fn root_file_system(tree: &Tree) -> Tree {
         }
     }
     root
+}
+
+fn is_access_list(xattr: &[u8]) -> bool {
+    xattr.starts_with(b"system.posix_acl_")
+}
+
+/// What a live system lacks: paths whose access lists get lost. Not those of the journal, which systemd-tmpfiles sets at
+/// every start.
+pub fn access_lists(tree: &Tree) -> Vec<&TreePath> {
+    let (journal, boot) = (TreePath::literal("var/log/journal"), TreePath::literal("boot"));
+    let lost = |path: &TreePath| *path != journal && !path.is_below(&journal) && !path.is_below(&boot);
+    let with = tree.iter().filter(|(_, entry)| entry.meta.xattrs.keys().any(|name| is_access_list(name)));
+    with.map(|(path, _)| path).filter(|path| lost(path)).collect()
 }
 
 /// The kernel command line of a live system, word by word.
@@ -241,6 +254,20 @@ mod tests {
         let root = root_file_system(&tree(FILES));
         assert!(root.contains(&TreePath::literal("boot")) && !root.contains(&TreePath::literal("boot/vmlinuz-6.1")));
         assert!(root.contains(&TreePath::literal("usr/lib/grub/i386-pc/normal.mod")));
+    }
+
+    #[test]
+    fn lost_access_lists_are_known() {
+        let mut tree = tree(&["var/log/journal/x", "srv/shared", "srv/plain"]);
+        for path in ["var/log/journal/x", "var/log/journal", "srv/shared"] {
+            let entry = tree.get_mut(&TreePath::literal(path)).unwrap();
+            entry.meta.xattrs.insert(b"system.posix_acl_access".to_vec(), vec![2, 0, 0, 0]);
+            entry.meta.xattrs.insert(b"user.kept".to_vec(), vec![1]);
+        }
+        assert_eq!(access_lists(&tree), [&TreePath::literal("srv/shared")]);
+        let root = root_file_system(&tree);
+        let xattrs = &root.get(&TreePath::literal("srv/shared")).unwrap().meta.xattrs;
+        assert_eq!(xattrs.keys().map(Vec::as_slice).collect::<Vec<_>>(), [b"user.kept"]);
     }
 
     #[test]

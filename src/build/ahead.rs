@@ -73,6 +73,7 @@ fn prepare(
     let tree = complete(one, plan, tree)?;
     let request = pack::Request {
         tree: &tree,
+        live_tree: None,
         params: &one.intent.params,
         layout: &one.layout,
         places: &|_| None,

@@ -135,6 +135,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
         held.map_err(|error| error.about(&["storage", "qcow_capacity"]))?;
     }
     let keyrings = keyring_files(intent)?;
+    let live = live(intent, identity, options)?;
     let (lock, is_new) = match existing(intent, options)? {
         Some(lock) => {
             if let Locking::Given(_) = options.locking {
@@ -161,7 +162,7 @@ pub fn prepare<'a>(intent: &'a Intent, options: &Options<'_>, store: &Store) -> 
         fetched: false.into(),
         keyrings,
         tools: None,
-        live: live(intent, identity, options)?,
+        live,
     };
     if answers::recall_time(&one.lock, environment).is_some() {
         one.settle(environment)?;

@@ -10,12 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::evidence::Checksums;
-use super::pack::iso::seed_files;
+use super::pack::iso::{protect, seed_files};
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::{Digests, Sums};
 use crate::format::iso9660::seed::{Area, Files};
 use crate::interrupt;
-use crate::seed::Seed;
+use crate::seed::{META_DATA, NETWORK_DATA, Seed, USER_DATA};
 use crate::tree::ReadAt;
 
 /// An ISO that has a place for a seed.
@@ -52,7 +52,17 @@ impl Base {
         self.area.files(&self.image, self.size).with_context(|| format!("reading the seed of {}", self.path.display()))
     }
 
-    /// Writes the image with another seed, and its checksums beside it: complete, or not at all. Gives all paths.
+    /// The same as a seed, taken as it is: nothing of it is checked again.
+    pub fn seed(&self) -> Result<Seed> {
+        let mut files = self.files()?;
+        let mut take = |name: &str| files.remove(name).unwrap_or_default();
+        let [meta_data, user_data, network_data] = [take(META_DATA), take(USER_DATA), take(NETWORK_DATA)];
+        Ok(Seed { meta_data, user_data, network_data, secrets: Vec::new() })
+    }
+
+    /// Writes the image with another seed, and its checksums beside it: complete, or not at all. Gives all paths. As after
+    /// `cp`, the bytes reach the disk when the kernel sees fit: waiting for it would take as long as the copy, and after a
+    /// power cut the same command makes the same file.
     pub fn write(&self, seed: &Seed, output: &Path, digests: Digests) -> Result<Vec<PathBuf>> {
         let context = || format!("writing {}", output.display());
         let area = self.area.encode(&seed_files(seed)).with_context(context)?;
@@ -67,6 +77,7 @@ impl Base {
         fs::copy(&self.path, &image).with_context(context)?;
         interrupt::check()?;
         let file = File::options().read(true).write(true).open(&image).with_context(context)?;
+        protect(seed, &file).with_context(context)?;
         file.write_all_at(&area, self.area.offset).with_context(context)?;
         let mut rest = vec![0; (self.size - self.area.offset) as usize];
         file.read_exact_at(&mut rest, self.area.offset).with_context(context)?;

@@ -129,18 +129,46 @@ pub(super) fn build(
 
     let step = reporter.step(format!("osconfig {}", intent.image));
     osconfig::apply(&mut tree, &intent.params, &facts)?;
-    match one.live {
-        Some(_) => boot::live::configure(&mut tree, epoch)?,
-        None => boot::configure(&mut tree, &intent.params, &one.layout, epoch)?,
-    }
+    let mut systems = Systems::configure(one, tree, epoch)?;
     drop(step);
     let step = reporter.step(format!("seal {}", intent.image));
     let declared = osconfig::declared_paths(&intent.params);
-    seal::seal(&mut tree, epoch, &declared, &plan.metadata)?;
-    step.finish(format!("{} entries", tree.len()));
+    for tree in systems.iter_mut() {
+        seal::seal(tree, epoch, &declared, &plan.metadata)?;
+    }
+    step.finish(format!("{} entries", systems.main.len()));
 
     let scratch = scratch(work, "pack-")?;
-    publish(one, options, &tree, scratch.path(), tools.as_ref(), &caches.clusters)
+    publish(one, options, &systems, scratch.path(), tools.as_ref(), &caches.clusters)
+}
+
+/// One definition, as the systems that its outputs hold.
+struct Systems {
+    /// The installed one; the live one where no output wants an installed one.
+    main: Tree,
+    /// Beside an installed one.
+    live: Option<Tree>,
+}
+
+impl Systems {
+    fn configure(one: &Prepared<'_>, mut tree: Tree, epoch: Mtime) -> Result<Systems> {
+        let installed = one.intent.outputs.iter().map(Format::of).any(|format| format.is_ok_and(Format::is_disk));
+        let mut live = None;
+        if one.live.is_some() {
+            let mut system = if installed { tree.clone() } else { std::mem::take(&mut tree) };
+            boot::live::configure(&mut system, epoch)?;
+            live = Some(system);
+        }
+        if one.live.is_none() || installed {
+            boot::configure(&mut tree, &one.intent.params, &one.layout, epoch)?;
+            return Ok(Systems { main: tree, live });
+        }
+        live.map(|main| Systems { main, live: None }).ok_or_else(|| Error::build("there is no system to pack"))
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tree> {
+        std::iter::once(&mut self.main).chain(&mut self.live)
+    }
 }
 
 /// The tree of all packages: the highest layer that is in the store, and those above it built on top.
@@ -226,11 +254,12 @@ fn add_initramfs(
 fn publish(
     one: &Prepared<'_>,
     options: &Options<'_>,
-    tree: &Tree,
+    systems: &Systems,
     scratch: &Path,
     tools: Option<&Tree>,
     clusters: &Clusters,
 ) -> Result<Built> {
+    let tree = &systems.main;
     let (intent, reporter) = (one.intent, &options.environment.reporter);
     let settled = one.settle(&options.environment)?;
     let output = output_folder(intent, options);
@@ -242,6 +271,7 @@ fn publish(
         .collect::<Result<_>>()?;
     let request = pack::Request {
         tree,
+        live_tree: systems.live.as_ref(),
         params: &intent.params,
         layout: &one.layout,
         places: &|pointer| intent.place(pointer),
@@ -254,7 +284,8 @@ fn publish(
         reporter,
     };
     let packed = std::thread::scope(|scope| {
-        let checking = scope.spawn(|| check(&intent.params, tree, settled.plan.epoch, clusters, reporter));
+        let check = |tree: &Tree| check(&intent.params, tree, settled.plan.epoch, clusters, reporter);
+        let checking = scope.spawn(move || check(tree).and_then(|()| systems.live.as_ref().map_or(Ok(()), check)));
         let packed = pack::pack(&request, &outputs);
         // What is wrong with the tree comes first: it may be why it could not be packed.
         checking.join().map_err(|_| Error::build("the checks stopped unexpectedly"))??;

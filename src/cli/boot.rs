@@ -10,10 +10,13 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::{Globals, host, output};
+use crate::build::reseed::Base;
 use crate::error::{Context, Error, Kind, Result};
-use crate::inspect::boot::machine::{ImageFile, Medium, Prepared};
+use crate::format::disk::sums::Digests;
+use crate::inspect::boot::machine::{FIRST_MAC, ImageFile, Medium, Prepared};
 use crate::inspect::boot::{Accel, Firmware, Options, Seed, checks, seed};
 use crate::report::words;
+use crate::seed::{Identity, Input, Request};
 
 /// More keys than anybody logs in with.
 const KEY_FILE_LIMIT: u64 = 1 << 20;
@@ -32,7 +35,8 @@ Examples:
   imagebuilder boot out/control-plane.qcow2 --check --disk-size 24G --run 'sysctl kernel.pid_max'
 
 `--check` logs in over the serial line, waits until the boot is over and checks: no failed units, the host name from
-the seed, /etc/imagebuilder/meta, root grown into the disk, no password on root, and every `--run` command. The exit
+the seed, /etc/imagebuilder/meta, root grown into the disk, no password on root, and every `--run` command. Of an ISO a
+copy is started, whose seed lets the check in: instead of a grown root, the medium has to be the config drive. The exit
 code is 8 if one fails.")]
 pub struct Args {
     /// The image: qcow2, raw, VMDK, VHD or ISO
@@ -129,11 +133,11 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     };
     programs(args, &options)?;
     if is_iso(&args.image) {
-        return boot_iso(args, &options);
+        return boot_iso(args, globals, &options);
     }
     let seed = seed(args)?;
     if args.check {
-        return check(args, globals, &seed, &options);
+        return check(args, globals, &seed, Prepared::new(&args.image, &seed, &options)?, false);
     }
     options.ssh_port = free_port();
     let prepared = Prepared::new(&args.image, &seed, &options)?;
@@ -141,14 +145,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<()> {
     prepared.interact()
 }
 
-/// A live system brings its own seed: who may log in is what that says.
-fn boot_iso(args: &Args, options: &Options) -> Result<()> {
+/// A live system brings its own seed: who may log in is what that says. To be checked, a copy of it gets another one.
+fn boot_iso(args: &Args, globals: &Globals, options: &Options) -> Result<()> {
     if args.check {
-        return Err(Error::new(
-            Kind::Usage,
-            "`--check` logs in, and who may log in to an ISO is what its own seed says",
-        )
-        .hint("leave `--check` out, and log in as a user of the seed's user data"));
+        let seed = seed(args)?;
+        let folder = tempfile::Builder::new().prefix("imagebuilder-boot-").tempdir();
+        let folder = folder.context("creating a temporary folder for a copy of the ISO")?;
+        let copy = folder.path().join("checked.iso");
+        let base = Base::open(&args.image)?;
+        base.write(&of_the_check(&seed)?, &copy, Digests::NONE)?;
+        return check(args, globals, &seed, Prepared::seeded(&copy, None, options)?, true);
     }
     let prepared = Prepared::seeded(&args.image, None, options)?;
     output::print(&format!(
@@ -156,6 +162,19 @@ fn boot_iso(args: &Args, options: &Options) -> Result<()> {
         args.image.display()
     ))?;
     prepared.interact()
+}
+
+/// Lets the check in. The machine has one adapter, which is none of the site's.
+fn of_the_check(seed: &Seed) -> Result<crate::seed::Seed> {
+    let network = serde_json::json!({
+        "links": [{"id": "first", "type": "phy", "ethernet_mac_address": FIRST_MAC}],
+        "networks": [{"id": "network", "link": "first", "type": "ipv4_dhcp"}],
+        "services": [],
+    });
+    let bytes = |name: &str, text: String| Input::Bytes(name.to_owned(), text.into_bytes());
+    let identity = Identity { site: "check".to_owned(), hostname: Some(seed.hostname.clone()) };
+    let (user_data, network_data) = (bytes("user_data", seed.user_data()), bytes("network_data", network.to_string()));
+    crate::seed::load(&Request { user_data, network_data, identity }).context("making a seed for the check")
 }
 
 /// ECMA-119 8.4: the first volume descriptor is in block 16.
@@ -238,7 +257,7 @@ fn greeting(args: &Args, seed: &Seed, options: &Options) -> Result<String> {
     Ok(text)
 }
 
-fn check(args: &Args, globals: &Globals, seed: &Seed, options: &Options) -> Result<()> {
+fn check(args: &Args, globals: &Globals, seed: &Seed, prepared: Prepared, live: bool) -> Result<()> {
     let reporter = globals.reporter();
     let step = reporter.step(format!("booting {}", args.image.display()));
     let mut log = args
@@ -246,7 +265,7 @@ fn check(args: &Args, globals: &Globals, seed: &Seed, options: &Options) -> Resu
         .as_ref()
         .map(|path| std::fs::File::create(path).with_context(|| format!("creating {}", path.display())))
         .transpose()?;
-    let mut machine = Prepared::new(&args.image, seed, options)?.start(move |bytes| {
+    let mut machine = prepared.start(move |bytes| {
         if let Some(log) = &mut log {
             // The log is a by-product; the check itself goes on without it.
             let _ = log.write_all(bytes);
@@ -257,7 +276,7 @@ fn check(args: &Args, globals: &Globals, seed: &Seed, options: &Options) -> Resu
     step.finish("logged in");
     let mut failed = 0;
     let mut printed = Ok(());
-    let outcomes = checks::run(&mut machine.console, seed, &args.run, &mut |outcome| {
+    let outcomes = checks::run(&mut machine.console, seed, live, &args.run, &mut |outcome| {
         failed += usize::from(!outcome.passed);
         let word = if outcome.passed { "ok    " } else { "FAILED" };
         let detail = outcome.output.replace('\n', "\n         ");

@@ -20,7 +20,7 @@ use crate::tree::{ReadAt, TreePath};
 
 /// Show what is in an image file, without starting it
 ///
-/// Reads qcow2, raw, vmdk, vhd and tar; GPT; ext4 and FAT. Nothing is mounted, nothing is written, no privilege is
+/// Reads qcow2, raw, vmdk, vhd, iso and tar; GPT; ext4, FAT and squashfs. Nothing is mounted, nothing is written, no privilege is
 /// needed. Without an option the summary is shown: format and sizes, partitions and what is mounted where, the release,
 /// kernels, how many packages, and what the image says about itself (`/etc/imagebuilder/meta`).
 #[derive(Debug, clap::Args)]
@@ -202,14 +202,18 @@ fn release(listing: &Listing) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Versions of the kernels below `/boot`.
+/// Versions of the kernels below `/boot`; of a live system, whose kernel lies on the medium, those it has modules for.
 fn kernels(listing: &Listing) -> Vec<String> {
-    let boot = TreePath::literal("boot");
-    let names = listing.iter().filter(|(path, _)| path.parent().as_ref() == Some(&boot)).map(|(path, _)| path);
-    names
-        .filter_map(|path| path.file_name().strip_prefix(b"vmlinuz-"))
-        .map(|version| String::from_utf8_lossy(version).into_owned())
-        .collect()
+    let below = |folder: &'static str, prefix: &'static [u8]| -> Vec<String> {
+        let folder = TreePath::literal(folder);
+        let names = listing.iter().filter(|(path, _)| path.parent().as_ref() == Some(&folder)).map(|(path, _)| path);
+        names
+            .filter_map(|path| path.file_name().strip_prefix(prefix))
+            .map(|version| String::from_utf8_lossy(version).into_owned())
+            .collect()
+    };
+    let found = below("boot", b"vmlinuz-");
+    if found.is_empty() { below("usr/lib/modules", b"") } else { found }
 }
 
 fn file_bytes(listing: &Listing) -> u64 {

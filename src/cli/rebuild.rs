@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::inspect::{no_meta, read_meta};
 use super::{Globals, build, output};
 use crate::build::prepare::Locking;
+use crate::build::reseed::Base;
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::Digests;
 use crate::inspect::difference;
@@ -25,7 +26,7 @@ use crate::plan::rebuild::{Definition, definition};
 ///
 /// Takes documents and lock from `/etc/imagebuilder/meta` of the image, fetches exactly the packages that the lock names
 /// (from the store, else from the repositories of the documents, found by digest), and builds the same kind of image
-/// file. With `--check` the result is compared with the image, byte by byte, and thrown away: `identical`, or the first
+/// file; the seed of an ISO is that of the image. With `--check` the result is compared with the image, byte by byte, and thrown away: `identical`, or the first
 /// path or structure that differs, with exit code 8. Without it the result is left in the output folder.
 ///
 /// Secrets (password hashes, contents of private files) are not in the image. They are given again in a folder: one file
@@ -38,7 +39,7 @@ Examples:
   imagebuilder rebuild --check node.qcow2 --secrets secrets      secrets/users/ops/password, secrets/files/~1etc~1key/file_content
   imagebuilder rebuild node.qcow2 --output-dir again")]
 pub struct Args {
-    /// The image file: qcow2, raw, vmdk, vhd or tar
+    /// The image file: qcow2, raw, vmdk, vhd, iso or tar
     #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
     /// Only say whether the result is the same, byte for byte
@@ -107,7 +108,12 @@ fn read(args: &Args) -> Result<Definition> {
         Some(folder) => secrets(folder, &parsed)?,
         None => BTreeMap::new(),
     };
-    definition(&parsed, &secrets, &product(&image)?).with_context(|| format!("rebuilding {}", args.image.display()))
+    let rebuilding = || format!("rebuilding {}", args.image.display());
+    let mut definition = definition(&parsed, &secrets, &product(&image)?).with_context(rebuilding)?;
+    if let Some(source) = &mut definition.intent.seed {
+        source.take(Base::open(&args.image)?.seed()?);
+    }
+    Ok(definition)
 }
 
 /// The file that the image lies in, as the `spec` of an ImageConfiguration asks for it.
@@ -124,6 +130,15 @@ fn product(image: &Image) -> Result<Value> {
             json!({"image": {"type": "qcow"}, "params": {"qcowbuilder": builder}})
         }
         Container::Vmdk(_) => json!({"image": {"type": "vmdk"}}),
+        Container::Iso => {
+            let (compression, level) =
+                image.squashfs().ok_or_else(|| Error::build("the ISO is no live system: it has no squashfs"))?;
+            let mut builder = json!({"compression": compression});
+            if let Some(level) = level {
+                builder["compressionLevel"] = level.into();
+            }
+            json!({"image": {"type": "iso"}, "params": {"isobuilder": builder}})
+        }
         Container::Vhd(vhd) => {
             let subformat = if vhd.blocks.is_some() { "dynamic" } else { "fixed" };
             json!({"image": {"type": "vhd"}, "params": {"vhdbuilder": {"subformat": subformat}}})

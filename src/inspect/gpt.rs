@@ -110,7 +110,7 @@ fn broken(what: &str) -> Error {
     Error::build(format!("the partition table is damaged: {what}"))
 }
 
-/// Section 5.2.3.
+/// Section 5.2.3; or a hybrid one, whose protective record ends where its first other partition begins.
 fn protective_mbr(disk: &dyn Source, sectors: u64) -> Result<()> {
     let mbr = disk.bytes(0, SECTOR as usize)?;
     if mbr[510..512] != [0x55, 0xAA] {
@@ -119,7 +119,9 @@ fn protective_mbr(disk: &dyn Source, sectors: u64) -> Result<()> {
     let record = mbr[446..510].chunks_exact(16).find(|record| record[4] == 0xEE);
     let record = record.ok_or_else(|| broken("the MBR protects nothing"))?;
     let covered = u64::from(record.le32(12));
-    let wanted = (sectors - 1).min(u64::from(u32::MAX));
+    let others = mbr[446..510].chunks_exact(16).filter(|record| ![0, 0xEE].contains(&record[4]));
+    let end = others.map(|record| u64::from(record.le32(8))).min().unwrap_or(sectors);
+    let wanted = end.clamp(1, sectors.max(1)).saturating_sub(1).min(u64::from(u32::MAX));
     if record.le32(8) != 1 || covered != wanted && covered != u64::from(u32::MAX) {
         return Err(broken("the MBR protects another size than that of the disk"));
     }

@@ -10,13 +10,18 @@ use super::disk::{qcow2::Qcow2, vhd::Vhd, vmdk::Vmdk};
 use super::ext4::Ext4;
 use super::fat::Fat;
 use super::gpt::{Gpt, Partition};
-use super::listing::{Found, Listing};
+use super::iso9660::{Iso9660, OnMedium};
+use super::listing::{Found, Item, Listing};
 use super::source::{FileSource, SharedSource, Source};
 use super::squashfs::Squashfs;
 use super::tar;
 use super::unpack::{Packing, unpack};
 use crate::error::{Context, Error, Result};
-use crate::tree::{Tree, TreePath};
+use crate::tree::{Meta, Tree, TreePath};
+
+/// Where live-boot(7) looks for the root file system on a medium, and where it mounts that.
+const SQUASHFS: &str = "live/filesystem.squashfs";
+pub const MEDIUM: &str = "run/live/medium";
 
 /// What the file is.
 #[derive(Clone)]
@@ -25,6 +30,8 @@ pub enum Container {
     Qcow2(Arc<Qcow2>),
     Vmdk(Arc<Vmdk>),
     Vhd(Arc<Vhd>),
+    /// A medium, which may be a disk as well.
+    Iso,
     /// A Tree without a disk.
     Tar(Packing),
 }
@@ -37,14 +44,21 @@ impl Container {
             Container::Qcow2(_) => "qcow2",
             Container::Vmdk(_) => "vmdk",
             Container::Vhd(_) => "vhd",
+            Container::Iso => "iso",
             Container::Tar(_) => "tar",
         }
+    }
+
+    /// Whether it is a disk that machines start from, or is attached to them, and nothing else.
+    pub fn is_disk(&self) -> bool {
+        !matches!(self, Container::Tar(_) | Container::Iso)
     }
 }
 
 pub enum FileSystem {
     Ext4(Ext4),
     Fat(Fat),
+    Iso9660(Iso9660),
     Squashfs(Squashfs),
 }
 
@@ -59,6 +73,9 @@ impl FileSystem {
         if Fat::probe(&**source) {
             return Ok(Some(FileSystem::Fat(Fat::open(source.clone())?)));
         }
+        if Iso9660::probe(&**source) {
+            return Ok(Some(FileSystem::Iso9660(Iso9660::open(source.clone())?)));
+        }
         Ok(None)
     }
 
@@ -66,6 +83,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(_) => "ext4",
             FileSystem::Fat(fat) => fat.width.name(),
+            FileSystem::Iso9660(_) => "iso9660",
             FileSystem::Squashfs(_) => "squashfs",
         }
     }
@@ -75,7 +93,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => ext4.superblock.uuid.to_string(),
             FileSystem::Fat(fat) => format!("{:04X}-{:04X}", fat.volume_id >> 16, fat.volume_id & 0xFFFF),
-            FileSystem::Squashfs(_) => String::new(),
+            FileSystem::Iso9660(_) | FileSystem::Squashfs(_) => String::new(),
         }
     }
 
@@ -83,6 +101,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => String::from_utf8_lossy(&ext4.superblock.label).into_owned(),
             FileSystem::Fat(fat) => fat.label.clone(),
+            FileSystem::Iso9660(iso) => iso.volume_id.clone(),
             FileSystem::Squashfs(_) => String::new(),
         }
     }
@@ -95,6 +114,7 @@ impl FileSystem {
                 (superblock.blocks * superblock.block_size, Some(superblock.free_blocks * superblock.block_size))
             }
             FileSystem::Fat(fat) => (fat.size, None),
+            FileSystem::Iso9660(iso) => (iso.size, Some(0)),
             FileSystem::Squashfs(squashfs) => (squashfs.size, Some(0)),
         }
     }
@@ -104,6 +124,7 @@ impl FileSystem {
         match self {
             FileSystem::Ext4(ext4) => Ok(ext4.listing()?.without_lost_found()),
             FileSystem::Fat(fat) => fat.listing(),
+            FileSystem::Iso9660(iso) => iso.listing(),
             FileSystem::Squashfs(squashfs) => squashfs.listing(),
         }
     }
@@ -125,7 +146,12 @@ impl Volume {
 
     /// How people know it.
     pub fn describe(&self) -> String {
-        self.partition.as_ref().map_or("the disk".to_owned(), |partition| format!("partition {}", partition.number))
+        match (&self.partition, &self.file_system) {
+            (Some(partition), _) => format!("partition {}", partition.number),
+            (None, Ok(Some(FileSystem::Iso9660(_)))) => "the medium".to_owned(),
+            (None, Ok(Some(FileSystem::Squashfs(_)))) => "the squashfs".to_owned(),
+            (None, _) => "the disk".to_owned(),
+        }
     }
 
     pub fn file_system(&self) -> Option<&FileSystem> {
@@ -168,6 +194,9 @@ impl Image {
             image.archive = Some(tar::listing(&image.disk)?);
             return Ok(image);
         }
+        if matches!(image.container, Container::Iso) {
+            image.open_medium()?;
+        }
         if Gpt::probe(&*image.disk) || has_backup_table(&*image.disk) {
             let table = Gpt::read(&*image.disk)?;
             for partition in &table.partitions {
@@ -175,19 +204,72 @@ impl Image {
                 image.volumes.push(Volume::new(Some(partition.clone()), source));
             }
             image.table = Some(table);
-        } else {
+        } else if image.volumes.is_empty() {
             let volume = Volume::new(None, image.disk.clone());
             if matches!(volume.file_system, Ok(None)) {
                 return Err(Error::build("there is neither a partition table nor a file system that is known here")
-                    .hint("raw, qcow2, vmdk, vhd and tar can be read, with a GPT, ext4 and FAT in them"));
+                    .hint(
+                        "raw, qcow2, vmdk, vhd, iso and tar can be read, with a GPT, ext4, FAT and squashfs in them",
+                    ));
             }
             image.volumes.push(volume);
         }
         Ok(image)
     }
 
+    /// The medium as a whole, and the squashfs on it that a live system runs from.
+    fn open_medium(&mut self) -> Result<()> {
+        let medium = Volume::new(None, self.disk.clone());
+        let Ok(Some(FileSystem::Iso9660(iso))) = &medium.file_system else {
+            let error = medium.file_system.err();
+            return Err(error.unwrap_or_else(|| Error::build("the medium holds another file system, too")));
+        };
+        let squashfs = match iso.listing()?.get(&TreePath::literal(SQUASHFS)).map(|item| &item.found) {
+            Some(Found::File(data)) => Some(Volume::new(None, OnMedium::open(data.clone()))),
+            _ => None,
+        };
+        self.volumes.push(medium);
+        self.volumes.extend(squashfs);
+        Ok(())
+    }
+
+    /// How the root of a live system is compressed: name, and level where there is one.
+    pub fn squashfs(&self) -> Option<(&'static str, Option<u32>)> {
+        self.volumes.iter().find_map(|volume| match volume.file_system() {
+            Some(FileSystem::Squashfs(squashfs)) => Some((squashfs.compression, squashfs.level)),
+            _ => None,
+        })
+    }
+
+    /// As live-boot(7) has it: the squashfs, with the medium in a folder of it. The squashfs on the medium is left out:
+    /// what it holds is there already. A medium of another kind is seen as it is.
+    fn live(&self) -> Result<Mounted> {
+        let listing = |index: usize| {
+            let volume = self.volumes.get(index).ok_or_else(|| Error::build("there is no such volume"))?;
+            let file_system = volume.file_system.as_ref().map_err(again)?;
+            let file_system = file_system.as_ref().ok_or_else(|| Error::build("there is no file system"))?;
+            file_system.listing().with_context(|| format!("reading {}", volume.describe()))
+        };
+        let mut medium = listing(0)?;
+        if !self.volumes.get(1).is_some_and(|volume| volume.partition.is_none()) {
+            return Ok(Mounted { listing: medium, mounts: vec![(0, TreePath::root())] });
+        }
+        medium.remove(&TreePath::literal(SQUASHFS));
+        let (mut root, at) = (listing(1)?, TreePath::literal(MEDIUM));
+        let mut parent = at.parent();
+        while let Some(folder) = parent.filter(|folder| root.get(folder).is_none()) {
+            parent = folder.parent();
+            root.insert(folder, Item { meta: Meta::root(0o755), found: Found::Directory, number: 0 })?;
+        }
+        root.mount(&at, medium)?;
+        Ok(Mounted { listing: root, mounts: vec![(1, TreePath::root()), (0, at)] })
+    }
+
     /// What the booted machine would see, contents not read.
     pub fn mounted(&self) -> Result<Mounted> {
+        if matches!(self.container, Container::Iso) {
+            return self.live();
+        }
         if let Some(archive) = &self.archive {
             return Ok(Mounted { listing: archive.clone(), mounts: Vec::new() });
         }
@@ -254,6 +336,9 @@ fn contain(file: &SharedSource) -> Result<(Container, SharedSource)> {
     if Vhd::probe(&**file) {
         let image = Arc::new(Vhd::open(file.clone())?);
         return Ok((Container::Vhd(image.clone()), image));
+    }
+    if Iso9660::probe(&**file) {
+        return Ok((Container::Iso, file.clone()));
     }
     // A disk has something else in its first sector, but for boot code that nobody wrote with that in mind.
     let packing = Packing::of(&**file);

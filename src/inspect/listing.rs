@@ -129,6 +129,10 @@ impl Listing {
         self.items.is_empty()
     }
 
+    pub fn remove(&mut self, path: &TreePath) -> Option<Item> {
+        self.items.remove(path)
+    }
+
     /// The item whose bytes a path stands for: itself, or the target of a hard link.
     pub fn inode(&self, path: &TreePath) -> Option<&Item> {
         match self.items.get(path) {

@@ -65,6 +65,8 @@ struct Volume {
 pub struct Squashfs {
     volume: Arc<Volume>,
     pub compression: &'static str,
+    /// Of gzip and zstd.
+    pub level: Option<u32>,
     /// Bytes of the file system.
     pub size: u64,
     inodes: u32,
@@ -84,7 +86,7 @@ impl Squashfs {
         let bytes = source.bytes(0, 96).context("reading the superblock")?;
         let mut fields = Fields(&bytes[4..]);
         let (inodes, _time, block_size, fragments) = (fields.u32(), fields.u32(), fields.u32(), fields.u32());
-        let (compressor, log, _flags, ids) = (fields.u16(), fields.u16(), fields.u16(), fields.u16());
+        let (compressor, log, flags, ids) = (fields.u16(), fields.u16(), fields.u16(), fields.u16());
         let (major, minor, root, size) = (fields.u16(), fields.u16(), fields.u64(), fields.u64());
         let (id_table, xattr_table, inode_table, directory_table) =
             (fields.u64(), fields.u64(), fields.u64(), fields.u64());
@@ -105,6 +107,7 @@ impl Squashfs {
             6 => "zstd",
             _ => return Err(Error::build(format!("a squashfs with compressor {compressor} cannot be read"))),
         };
+        let level = level(&*source, compressor, flags)?;
         let volume = Volume { source, compressor, block_size, fragments: Vec::new(), last: Mutex::default() };
         let table = volume.table(fragment_table, u64::from(fragments), 16).context("reading the fragments")?;
         let fragments = table.chunks_exact(16).map(|entry| {
@@ -116,7 +119,7 @@ impl Squashfs {
         let ids = ids.chunks_exact(4).map(|id| Fields(id).u32()).collect();
         let xattrs = volume.xattr_sets(xattr_table).context("reading the extended attributes")?;
         let volume = Arc::new(Volume { fragments, ..volume });
-        Ok(Squashfs { volume, compression, size, inodes, root, inode_table, directory_table, ids, xattrs })
+        Ok(Squashfs { volume, compression, level, size, inodes, root, inode_table, directory_table, ids, xattrs })
     }
 
     /// Everything that can be reached from the root.
@@ -321,6 +324,21 @@ impl Squashfs {
         }
         Ok(xattrs)
     }
+}
+
+/// Of the compressor: the usual one, unless the options behind the superblock say something else.
+fn level(source: &dyn Source, compressor: u16, flags: u16) -> Result<Option<u32>> {
+    const OPTIONS: u16 = 0x0400;
+    let usual = match compressor {
+        1 => 9,
+        6 => 15,
+        _ => return Ok(None),
+    };
+    if flags & OPTIONS == 0 {
+        return Ok(Some(usual));
+    }
+    let bytes = source.bytes(96, 6).context("reading the options of the compressor")?;
+    Ok(Some(Fields(&bytes[2..]).u32()))
 }
 
 struct Folder {

@@ -74,17 +74,7 @@ fn types(image: &AirshipImage, document: &Node, executor: Executor) -> Result<Ve
     if types.is_empty() {
         types.push(ImageType::Qcow);
     }
-    let disk = |kind: &&ImageType| !kind.is_live() && !matches!(kind, ImageType::Tar | ImageType::Root);
-    let live = types.iter().copied().find(|kind| kind.is_live());
-    match (types.iter().find(disk), live) {
-        (Some(other), Some(live)) => {
-            let place = executor.and_then(|(_, document)| document.at(&["spec", "image", "type"])).unwrap_or(document);
-            let message =
-                format!("`{}` is a live system, `{}` an installed one: no image is both", live.name(), other.name());
-            Err(Diagnostic::on(place, message).hint("write an ImageConfiguration for each").into())
-        }
-        _ => Ok(types),
-    }
+    Ok(types)
 }
 
 /// Upstream's root file system is a folder, which keeps owners, devices and attributes only for a privileged builder; as

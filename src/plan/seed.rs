@@ -23,6 +23,8 @@ pub struct SeedSource {
     /// Which of the documents, for user data and network data.
     selections: [Selection; 2],
     site: String,
+    /// One that is there already.
+    finished: Option<Seed>,
 }
 
 /// Documents hold secrets.
@@ -55,7 +57,13 @@ impl SeedSource {
             documents: documents.to_vec(),
             selections,
             site: site.to_owned(),
+            finished: None,
         }
+    }
+
+    /// A seed that was read and checked before; nothing else counts then.
+    pub fn take(&mut self, seed: Seed) {
+        self.finished = Some(seed);
     }
 
     /// Adds the folder of the documents.
@@ -90,6 +98,9 @@ impl SeedSource {
 
     /// Reads, checks and completes the seed.
     pub fn load(&self) -> Result<Seed> {
+        if let Some(seed) = &self.finished {
+            return Ok(seed.clone());
+        }
         let [user, network] = &self.selections;
         let input = |file: &Option<PathBuf>, selection: &Selection| match file {
             Some(path) => Input::File(self.find(path)),

@@ -1,4 +1,4 @@
-//! Clusters of disks, kept by what they are made of, so that none is compressed or compared with digests twice.
+//! Clusters of disks and blocks of squashfs, kept by what they are made of, so that none is compressed or compared with digests twice.
 //!
 //! Owns: `<cache>/clusters-v2`, its crash safety and its bounds. What is kept can be made again from the Tree at any
 //! time, so nothing is synced, and whatever is not whole counts as absent.

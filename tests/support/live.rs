@@ -12,9 +12,11 @@ use imagebuilder::format::disk::DiskImage;
 use imagebuilder::format::disk::sums::Digests;
 use imagebuilder::format::fat::{self, FatType};
 use imagebuilder::format::{gpt, raw};
-use imagebuilder::inspect::boot::machine::{Medium, Prepared};
+use imagebuilder::inspect::boot::machine::{FIRST_MAC, Medium, Prepared};
 use imagebuilder::inspect::boot::{Console, Firmware, Options};
-use imagebuilder::seed::{self, Identity, Input};
+use imagebuilder::report::Reporter;
+use imagebuilder::seed::{self, Identity, Input, Request, Seed, nocloud};
+use imagebuilder::serve::Server;
 use imagebuilder::tree::{Meta, Mtime, Tree, TreePath};
 use libtest_mimic::Failed;
 use serde_json::json;
@@ -24,8 +26,6 @@ use super::{COMMAND, LOGIN, ask, expect, said, started_by};
 
 const USER: &str = "imagebuilder";
 const HOSTNAME: &str = "first-node";
-/// QEMU gives this one to the first adapter.
-const MAC: &str = "52:54:00:12:34:56";
 const ADDRESS: &str = "10.0.2.77";
 const MIB: u64 = 1 << 20;
 
@@ -39,9 +39,58 @@ pub fn boot(images: &Path, name: &str, firmware: Firmware, medium: Medium, stale
     let mut machine = Prepared::seeded(&image, None, &options)?.start(move |bytes| {
         let _ = log.write_all(bytes);
     })?;
-    let console = &mut machine.console;
-    console.log_in(USER, &password, LOGIN).map_err(said)?;
-    look(console, firmware, stale).map_err(|failed| {
+    let found = Expected { data_source: "ConfigDrive", network: true, stale };
+    log_in_and_look(&mut machine.console, &password, firmware, found)
+}
+
+/// What differs from start to start.
+struct Expected {
+    data_source: &'static str,
+    /// The network of the seed is set up.
+    network: bool,
+    stale: bool,
+}
+
+/// iPXE, kernel, squashfs and seed over HTTP, from the program's own server.
+pub fn boot_from_network(images: &Path) -> Result<(), Failed> {
+    let folder = tempfile::tempdir_in(images)?;
+    for file in ["ipxe", "vmlinuz", "initrd.img", "squashfs"] {
+        let name = format!("ephemeral.{file}");
+        std::fs::hard_link(images.join(&name), folder.path().join(&name))?;
+    }
+    let password = imagebuilder::inspect::boot::seed::random_password()?;
+    let seed = seed(&password)?;
+    for (part, bytes) in [
+        ("user-data", seed.user_data.clone()),
+        ("meta-data", nocloud::meta_data(&seed.meta_data)?),
+        ("vendor-data", Vec::new()),
+        ("network-config", nocloud::network_config(&seed.network_data)?),
+    ] {
+        std::fs::write(folder.path().join(format!("ephemeral.{part}")), bytes)?;
+    }
+    let server = Server::bind(folder.path(), ([127, 0, 0, 1], 0).into())?;
+    let url = format!("http://10.0.2.2:{}/boot.ipxe", server.address()?.port());
+    // Ends with the test program.
+    std::thread::spawn(move || server.run(&Reporter::quiet()));
+    // The squashfs lies in memory.
+    let options = Options { memory_mib: 3072, ..Options::default() };
+    let mut log = File::create(images.join("ephemeral-netboot.log"))?;
+    let mut machine = Prepared::from_network(&url, &options)?.start(move |bytes| {
+        let _ = log.write_all(bytes);
+    })?;
+    // Debian 12's cloud-init asks no web server for the network's configuration.
+    let found = Expected { data_source: "NoCloud", network: false, stale: false };
+    log_in_and_look(&mut machine.console, &password, Firmware::Bios, found)
+}
+
+fn log_in_and_look(
+    console: &mut Console,
+    password: &str,
+    firmware: Firmware,
+    expected: Expected,
+) -> Result<(), Failed> {
+    console.log_in(USER, password, LOGIN).map_err(said)?;
+    look(console, firmware, &expected).map_err(|failed| {
         let mut text = failed.message().unwrap_or_default().to_owned();
         for command in ["cloud-init status --long", "journalctl -b -p warning --no-pager | tail -n 40", "lsblk -f"] {
             if let Ok(result) = console.run(command, COMMAND) {
@@ -54,6 +103,12 @@ pub fn boot(images: &Path, name: &str, firmware: Firmware, medium: Medium, stale
 
 /// The image with a seed that lets us in.
 fn reseeded(base: &Path, folder: &Path, password: &str) -> Result<PathBuf, Failed> {
+    let image = folder.join("site.iso");
+    Base::open(base)?.write(&seed(password)?, &image, Digests::NONE)?;
+    Ok(image)
+}
+
+fn seed(password: &str) -> Result<Seed, Failed> {
     let user = json!({
         "name": USER, "shell": "/bin/bash", "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "lock_passwd": false, "plain_text_passwd": password,
@@ -61,7 +116,7 @@ fn reseeded(base: &Path, folder: &Path, password: &str) -> Result<PathBuf, Faile
     let file = json!({ "path": "/etc/from-the-seed", "content": "written by cloud-init\n" });
     let user_data = json!({ "hostname": HOSTNAME, "users": [user], "write_files": [file], "ssh_pwauth": false });
     let network_data = json!({
-        "links": [{ "id": "first", "type": "phy", "ethernet_mac_address": MAC }],
+        "links": [{ "id": "first", "type": "phy", "ethernet_mac_address": FIRST_MAC }],
         "networks": [{
             "id": "net", "link": "first", "type": "ipv4", "ip_address": ADDRESS, "netmask": "255.255.255.0",
             "routes": [{ "network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": "10.0.2.2" }],
@@ -69,14 +124,12 @@ fn reseeded(base: &Path, folder: &Path, password: &str) -> Result<PathBuf, Faile
         "services": [{ "type": "dns", "address": "10.0.2.3" }],
     });
     let bytes = |name: &str, text: String| Input::Bytes(name.into(), text.into_bytes());
-    let seed = seed::load(&seed::Request {
+    let seed = seed::load(&Request {
         user_data: bytes("user_data", format!("#cloud-config\n{user_data}\n")),
         network_data: bytes("network_data.json", format!("{network_data}\n")),
         identity: Identity { site: "boot-test".into(), hostname: Some(HOSTNAME.into()) },
     })?;
-    let image = folder.join("site.iso");
-    Base::open(base)?.write(&seed, &image, Digests::NONE)?;
-    Ok(image)
+    Ok(seed)
 }
 
 /// A disk whose only partition is a config drive with another name for the node.
@@ -121,7 +174,7 @@ fn stale_drive(folder: &Path) -> Result<PathBuf, Failed> {
     Ok(path)
 }
 
-fn look(console: &mut Console, firmware: Firmware, stale: bool) -> Result<(), Failed> {
+fn look(console: &mut Console, firmware: Firmware, expected: &Expected) -> Result<(), Failed> {
     let status = console.run("cloud-init status --wait --long", LOGIN).map_err(said)?;
     expect("cloud-init is done", status.status == 0, &status.output)?;
     let found = ask(console, "hostname")?;
@@ -129,13 +182,13 @@ fn look(console: &mut Console, firmware: Firmware, stale: bool) -> Result<(), Fa
     let found = ask(console, "cat /etc/from-the-seed")?;
     expect("the file of the seed", found == "written by cloud-init", &found)?;
     let found = ask(console, "ip -4 -o addr show scope global")?;
-    expect("the address of the seed", found.contains(&format!("{ADDRESS}/24")), &found)?;
+    expect("the address of the seed", found.contains(&format!("{ADDRESS}/24")) || !expected.network, &found)?;
     let found = ask(console, "cat /run/cloud-init/result.json")?;
-    expect("ConfigDrive was the data source", found.contains("ConfigDrive"), &found)?;
+    expect("the data source", found.contains(expected.data_source), &found)?;
     let found = ask(console, "findmnt -no FSTYPE /")?;
     expect("a live system", found == "overlay", &found)?;
     let found = ask(console, "blkid -L config-2 || true; blkid -L CONFIG-2 || true")?;
-    expect("the stale drive is there", found.contains("/dev/vd") || !stale, &found)?;
+    expect("the stale drive is there", found.contains("/dev/vd") || !expected.stale, &found)?;
     let found = ask(
         console,
         "systemctl is-system-running --wait; systemctl --failed --plain --no-legend | tee /dev/stderr | wc -l",

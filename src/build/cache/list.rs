@@ -66,7 +66,7 @@ impl Area {
             Area::Steps => "layers and initramfs, as lists of files",
             Area::Unpacked => "packages decompressed, as lists of files",
             Area::Contents => "the contents of those files",
-            Area::Clusters => "clusters of disks, boot images",
+            Area::Clusters => "clusters of disks, blocks of squashfs, boot images",
             Area::Damaged => "set aside because it was damaged",
             Area::Old => "of another version of the program",
         }

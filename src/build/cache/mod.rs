@@ -11,7 +11,7 @@
 //! <cache>/indexes/seen/*         dates of signed indexes: never removed, they keep mirrors from going back in time
 //! <cache>/answers-v1/*           answers of the resolver          (package::lock::answers)
 //! <cache>/trees-v2/*             finished steps, and packages decompressed for them (tree::store, package::kept)
-//! <cache>/clusters-v2/*          clusters of disks, boot images   (tree::clusters)
+//! <cache>/clusters-v2/*          clusters of disks, blocks of squashfs, boot images  (tree::clusters)
 //! <cache>/work/*                 work areas of running builds     (sandbox::workarea)
 //! ```
 

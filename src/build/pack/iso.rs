@@ -31,6 +31,8 @@ const RECIPE: u32 = 1;
 /// What cloud-init looks for: a file system with this label is a config drive.
 const VOLUME: &str = "config-2";
 const MIB: u64 = 1 << 20;
+/// Paths in one message.
+const SHOWN: usize = 5;
 /// As large as upstream's, so that a kernel's or a loader's growth moves nothing.
 const ESP_SIZE: u64 = 10 * MIB;
 
@@ -50,6 +52,15 @@ impl Live {
     /// What the identifiers of the seed derive from.
     pub fn uuid(&self) -> Uuid {
         self.identity.uuid("ephemeral node")
+    }
+
+    pub fn squashfs(&self, epoch: i64) -> squashfs::Options {
+        squashfs::Options {
+            compression: self.compression,
+            time: Mtime { seconds: epoch, nanoseconds: 0 },
+            threads: self.threads,
+            ..squashfs::Options::default()
+        }
     }
 
     /// Of everything that decides the bytes outside of the seed.
@@ -75,7 +86,7 @@ impl Live {
 
 /// Writes the image into `file`, which is empty. Both checksums fall out.
 pub fn write(request: &Request<'_>, live: &Live, file: &File) -> Result<Sums> {
-    let Request { tree, epoch, reporter, .. } = *request;
+    let Request { tree, reporter, .. } = *request;
     let seed = seed_files(&live.seed);
     let base = live.base(request)?;
     if let Some(sums) = reuse(live, base, &seed, file)? {
@@ -85,20 +96,46 @@ pub fn write(request: &Request<'_>, live: &Live, file: &File) -> Result<Sums> {
     let root = live::root_file_system(tree);
     let plan = plan(request, live)?;
 
-    let step = reporter.step_of("squashfs", content_size(&root), Unit::Bytes);
-    let options = squashfs::Options {
-        compression: live.compression,
-        time: Mtime { seconds: epoch, nanoseconds: 0 },
-        threads: live.threads,
-        ..squashfs::Options::default()
-    };
-    let written = squashfs::write(&root, file, plan.payload_offset(), &options, &|bytes| step.advance(bytes))?;
-    step.finish(format!("{}, {}", live.compression.name(), words::bytes(written.size)));
+    let written = squash(request, live, &root, file, plan.payload_offset())?;
 
     let step = reporter.step("iso image");
     let sums = finish(&plan, live.uuid(), base, written.size, &seed, file)?;
     step.finish(words::bytes(sums.size));
     Ok(sums)
+}
+
+/// Writes the squashfs, with blocks that earlier ones had. `root` is [`live::root_file_system`].
+pub(super) fn squash(
+    request: &Request<'_>,
+    live: &Live,
+    root: &Tree,
+    file: &File,
+    at: u64,
+) -> Result<squashfs::Written> {
+    let lost = live::access_lists(request.tree);
+    if !lost.is_empty() {
+        let names: Vec<String> = lost.iter().take(SHOWN).map(ToString::to_string).collect();
+        let more = if lost.len() > SHOWN { format!(" and {} more", lost.len() - SHOWN) } else { String::new() };
+        let names = names.join(", ");
+        request
+            .reporter
+            .warning(format!("a squashfs has no access lists (POSIX ACLs): those of {names}{more} are left out"));
+    }
+    let step = request.reporter.step_of("squashfs", content_size(root), Unit::Bytes);
+    let options = live.squashfs(request.epoch);
+    let progress = |bytes| step.advance(bytes);
+    let written = match request.clusters {
+        Some(clusters) => squashfs::write_kept(root, file, at, &options, clusters, &progress),
+        None => squashfs::write(root, file, at, &options, &progress),
+    }?;
+    let squashfs::Blocks { made, kept } = written.blocks;
+    let blocks = match (made, kept) {
+        (_, 0) => String::new(),
+        (0, _) => ", all blocks taken from the cache".to_owned(),
+        _ => format!(", {kept} of {} blocks taken from the cache", made + kept),
+    };
+    step.finish(format!("{}, {}{blocks}", live.compression.name(), words::bytes(written.size)));
+    Ok(written)
 }
 
 /// Copies an earlier image that was made of the same, with another seed. Nothing if there is none, or if it is not as it
@@ -134,13 +171,23 @@ impl ReadAt for Earlier<'_> {
     }
 }
 
+/// An image whose seed has secrets is for the eyes of its owner only, as the files of a seed are.
+pub fn protect(seed: &Seed, file: &File) -> Result<bool> {
+    let secret = !seed.secrets.is_empty();
+    if secret {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        file.set_permissions(mode).context("keeping the image from others")?;
+    }
+    Ok(secret)
+}
+
 /// By their names in the seed's folder.
 pub fn seed_files(seed: &Seed) -> Files {
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
     seed.files().into_iter().map(|(path, bytes)| (name(&path), bytes.to_vec())).collect()
 }
 
-pub(super) fn content_size(tree: &Tree) -> u64 {
+fn content_size(tree: &Tree) -> u64 {
     let size = |entry: &Entry| if let TreeKind::File(content) = &entry.kind { content.size() } else { 0 };
     tree.iter().map(|(_, entry)| size(entry)).sum()
 }

@@ -36,8 +36,10 @@ use crate::tree::{Content, Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
 /// What a disk is made from, and with.
 pub struct Request<'a> {
-    /// After `boot::configure` and seal.
+    /// After `boot::configure`, or `boot::live` where all outputs are live systems, and seal.
     pub tree: &'a Tree,
+    /// After `boot::live` and seal, where `tree` is that of an installed system.
+    pub live_tree: Option<&'a Tree>,
     pub params: &'a Params,
     /// Sizes that follow the content may be open yet.
     pub layout: &'a Layout,
@@ -48,7 +50,7 @@ pub struct Request<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// An empty folder for the programs that make boot images, best in memory (`sandbox::WorkArea`).
     pub scratch: &'a Path,
-    /// Of an ISO image: the Tree is one that `boot::live` has configured.
+    /// Of an ISO image: what it has beside its Tree.
     pub live: Option<&'a Live>,
     /// Clusters and boot images of earlier disks. Changes no byte.
     pub clusters: Option<&'a Clusters>,
@@ -103,16 +105,26 @@ fn write_all(request: &Request<'_>, source: &Source<'_>, outputs: &[Output]) -> 
     })
 }
 
+/// The same for the Tree of the live system.
+fn of_the_live<'a>(request: &Request<'a>) -> Request<'a> {
+    Request { tree: request.live_tree.unwrap_or(request.tree), live_tree: None, ..*request }
+}
+
 fn write_iso(request: &Request<'_>, output: &Output) -> Result<Sums> {
     let context = || format!("writing {}", output.path.display());
     let live = request.live.ok_or_else(|| Error::build("there is no live system to write"))?;
     let file = File::options().read(true).write(true).create(true).truncate(true).open(&output.path);
-    iso::write(request, live, &file.with_context(context)?).with_context(context)
+    let file = file.with_context(context)?;
+    if iso::protect(&live.seed, &file).with_context(context)? {
+        request.reporter.note("iso image: readable by its owner only (mode 0600), since its seed holds secrets");
+    }
+    iso::write(&of_the_live(request), live, &file).with_context(context)
 }
 
 fn write_netboot(request: &Request<'_>, output: &Output) -> Result<Sums> {
     let live = request.live.ok_or_else(|| Error::build("there is no live system to write"))?;
-    netboot::write(request, live, &output.path).with_context(|| format!("writing {}", output.path.display()))
+    netboot::write(&of_the_live(request), live, &output.path)
+        .with_context(|| format!("writing {}", output.path.display()))
 }
 
 /// The whole disk as data.

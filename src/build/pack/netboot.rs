@@ -14,10 +14,8 @@ use super::iso::{self, Live};
 use crate::boot::live;
 use crate::error::{Context, Error, Kind, Result};
 use crate::format::disk::sums::Sums;
-use crate::format::squashfs;
-use crate::report::{Unit, words};
 use crate::seed::nocloud;
-use crate::tree::{Content, Mtime, Tree, TreePath};
+use crate::tree::{Content, Tree, TreePath};
 
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
@@ -42,7 +40,7 @@ fn stem(script: &str) -> &str {
 
 /// Writes the script and all that lies beside it. Gives the checksums of the script.
 pub fn write(request: &Request<'_>, live: &Live, script: &Path) -> Result<Sums> {
-    let Request { tree, epoch, reporter, .. } = *request;
+    let tree = request.tree;
     let name =
         script.file_name().and_then(|name| name.to_str()).ok_or_else(|| Error::build("the script has no name"))?;
     let stem = stem(name);
@@ -56,16 +54,7 @@ pub fn write(request: &Request<'_>, live: &Live, script: &Path) -> Result<Sums> 
         copy(content(tree, &path)?, &beside(extension))?;
     }
     let root = live::root_file_system(tree);
-    let step = reporter.step_of("squashfs", iso::content_size(&root), Unit::Bytes);
-    let options = squashfs::Options {
-        compression: live.compression,
-        time: Mtime { seconds: epoch, nanoseconds: 0 },
-        threads: live.threads,
-        ..squashfs::Options::default()
-    };
-    let file = create(&beside(SQUASHFS))?;
-    let written = squashfs::write(&root, &file, 0, &options, &|bytes| step.advance(bytes))?;
-    step.finish(format!("{}, {}", live.compression.name(), words::bytes(written.size)));
+    iso::squash(request, live, &root, &create(&beside(SQUASHFS))?, 0)?;
     let mut file = create(script)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).with_context(|| format!("writing {}", script.display()))?;
     Sums::of(text.as_bytes(), request.digests)

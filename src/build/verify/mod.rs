@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::toolstree::Tools;
 use crate::error::{Error, Kind, Result};
+use crate::inspect::image::Container;
 use crate::report::Reporter;
 
 /// One check, for the documentation and for `-o json`.
@@ -114,7 +115,7 @@ pub fn image(request: &Request<'_>) -> Result<Vec<Outcome>> {
     published::check(request.image, image.as_ref(), &mut outcomes)?;
     if let Some(image) = &image {
         let disk = readers::disk(request, image, &mut outcomes)?;
-        if structure::qemu_format(&image.container).is_some() {
+        if !matches!(image.container, Container::Tar(_)) {
             structure::partition_table(image, &mut outcomes);
         }
         if let Some(disk) = disk.as_ref().filter(|_| image.table.is_some()) {

@@ -10,7 +10,7 @@ use crate::build::evidence::Checksums;
 use crate::document::{self, Node};
 use crate::error::{Context, Result};
 use crate::format::disk::sums::Digests;
-use crate::inspect::image::{Container, Image};
+use crate::inspect::image::Image;
 use crate::package::lock::{LOCK_VERSION, Lock};
 
 /// No side file comes near it.
@@ -92,7 +92,7 @@ fn compare(metadata: Option<&Node>, file_name: &str, read: Option<&Image>, sums:
     }
     if let Some(image) = read {
         expected.push(("format", image.container.name().to_owned()));
-        if !matches!(image.container, Container::Tar(_)) {
+        if image.container.is_disk() {
             expected.push(("virtualSize", image.disk.size().to_string()));
         }
     }

@@ -15,7 +15,7 @@ use crate::build::toolstree::{Input, OUTPUT, Program, Tools};
 use crate::error::{Context, Result};
 use crate::inspect::ext4::Ext4;
 use crate::inspect::fat::Fat;
-use crate::inspect::image::{Image, Volume};
+use crate::inspect::image::{Container, Image, Volume};
 use crate::interrupt;
 use crate::sandbox::Finished;
 
@@ -26,6 +26,10 @@ const BLOCK: u64 = 1 << 20;
 
 /// Lets qemu-img look at the container and gives the disk in it as a raw file; nothing if that cannot be had.
 pub(super) fn disk(request: &Request<'_>, image: &Image, outcomes: &mut Outcomes) -> Result<Option<Disk>> {
+    if matches!(image.container, Container::Iso) {
+        // With its bytes a disk, too.
+        return Disk::open(request.image).map(Some);
+    }
     let Some(format) = structure::qemu_format(&image.container) else { return Ok(None) };
     let Some(tools) = request.tools else {
         outcomes.add(QEMU_IMG, Verdict::Skipped, "", NO_READERS);

@@ -46,7 +46,7 @@ pub(super) fn qemu_format(container: &Container) -> Option<&'static str> {
         Container::Qcow2(_) => Some("qcow2"),
         Container::Vmdk(_) => Some("vmdk"),
         Container::Vhd(_) => Some("vpc"),
-        Container::Tar(_) => None,
+        Container::Iso | Container::Tar(_) => None,
     }
 }
 

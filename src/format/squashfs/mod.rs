@@ -14,13 +14,14 @@ mod compress;
 mod directory;
 mod format;
 mod inode;
+mod kept;
 mod layout;
 mod metadata;
 mod write;
 mod xattr;
 
 pub use compress::Compression;
-pub use write::{Written, write};
+pub use write::{Blocks, Written, write, write_kept};
 
 use crate::tree::Mtime;
 

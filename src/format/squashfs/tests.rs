@@ -6,6 +6,8 @@ use std::process::Command;
 
 use super::*;
 use crate::error::Kind as ErrorKind;
+use crate::report::Reporter;
+use crate::tree::clusters::Clusters;
 use crate::tree::{Content, Entry, Kind, Meta, Tree, TreePath, Xattrs};
 
 fn put(tree: &mut Tree, path: &str, kind: Kind) {
@@ -172,6 +174,32 @@ fn any_number_of_threads_gives_the_same() {
     let one = bytes(1, 0);
     assert!(one == bytes(3, 0));
     assert!(one == bytes(2, 2048 * 77));
+}
+
+#[test]
+fn blocks_of_an_earlier_file_system_are_used_again() {
+    let (tree, cache) = (zoo(), tempfile::tempdir().unwrap());
+    let kept = |options: &Options| {
+        let clusters = Clusters::open(cache.path(), 0, &Reporter::quiet()).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let written = write_kept(&tree, file.as_file(), 0, options, &clusters, &|_| ()).unwrap();
+        (std::fs::read(file.path()).unwrap(), written.blocks)
+    };
+    for name in Compression::NAMES {
+        let plan = layout::layout(&tree, &with(name)).unwrap();
+        let count = plan.jobs.len() as u64;
+        let (file, written) = image(&tree, &with(name));
+        assert_eq!(written.blocks, Blocks { made: count, kept: 0 });
+        let wanted = std::fs::read(file.path()).unwrap();
+        let (bytes, blocks) = kept(&with(name));
+        assert!(bytes == wanted, "{name}");
+        assert_eq!(blocks, Blocks { made: count, kept: 0 }, "{name}: no block is that of another compressor");
+        let (bytes, blocks) = kept(&Options { threads: Some(3), ..with(name) });
+        assert!(bytes == wanted, "{name}");
+        assert_eq!(blocks, Blocks { made: 0, kept: count }, "{name}");
+    }
+    let level = Options { compression: Compression::Zstd { level: 3 }, ..with("zstd") };
+    assert_eq!(kept(&level).1.kept, 0, "nor of another level");
 }
 
 #[test]

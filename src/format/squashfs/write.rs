@@ -9,11 +9,13 @@ use super::compress::Compressor;
 use super::directory::{Name, listing};
 use super::format::*;
 use super::inode::{self, Data, Listing, seconds};
+use super::kept::{Keeper, Packed};
 use super::layout::{Job, Plan, Room, layout};
 use super::metadata::Table;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::parallel::{Jobs, in_order};
 use crate::interrupt;
+use crate::tree::clusters::Clusters;
 use crate::tree::holes::is_zero;
 use crate::tree::{Tree, begin_to_flush};
 
@@ -25,16 +27,53 @@ pub struct Written {
     /// Without what fills up the last 4096.
     pub used: u64,
     pub inodes: u32,
+    pub blocks: Blocks,
+}
+
+/// How many blocks of data there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Blocks {
+    /// Compressed for this file system.
+    pub made: u64,
+    /// Compressed before, for an earlier one.
+    pub kept: u64,
 }
 
 /// Writes a file system that holds the Tree into `file`, from `at` on. What is there already is overwritten, nothing
 /// before `at` is touched, and the file is not cut behind it. `progress` gets the number of bytes of files done since the
 /// last call.
 pub fn write(tree: &Tree, file: &File, at: u64, options: &Options, progress: &dyn Fn(u64)) -> Result<Written> {
+    start(tree, file, at, options, None, progress)
+}
+
+/// As [`write()`], to the same bytes, with blocks that were kept when an earlier file system was written; keeps the others.
+pub fn write_kept(
+    tree: &Tree,
+    file: &File,
+    at: u64,
+    options: &Options,
+    clusters: &Clusters,
+    progress: &dyn Fn(u64),
+) -> Result<Written> {
+    let keeper = Keeper::new(clusters, options)?;
+    let written = start(tree, file, at, options, Some(&keeper), progress)?;
+    keeper.finish()?;
+    Ok(written)
+}
+
+fn start(
+    tree: &Tree,
+    file: &File,
+    at: u64,
+    options: &Options,
+    keeper: Option<&Keeper<'_>>,
+    progress: &dyn Fn(u64),
+) -> Result<Written> {
     let context = "writing the squashfs";
     let plan = layout(tree, options).context(context)?;
     let output = Output { file, base: at, at: 0, buffer: Vec::with_capacity(BUFFER) };
-    Writer { plan: &plan, options, output, flags: FLAG_DUPLICATES | FLAG_EXPORT }.run(progress).context(context)
+    let flags = FLAG_DUPLICATES | FLAG_EXPORT;
+    Writer { plan: &plan, options, keeper, output, flags, count: Blocks::default() }.run(progress).context(context)
 }
 
 /// Written at a time.
@@ -79,8 +118,16 @@ struct Block {
 struct Writer<'a> {
     plan: &'a Plan<'a>,
     options: &'a Options,
+    keeper: Option<&'a Keeper<'a>>,
     output: Output<'a>,
     flags: u16,
+    count: Blocks,
+}
+
+/// What a thread works with.
+struct Worker {
+    compressor: Compressor,
+    buffer: Vec<u8>,
 }
 
 impl Writer<'_> {
@@ -132,7 +179,7 @@ impl Writer<'_> {
         self.output.put(&vec![0; (size - used) as usize])?;
         self.output.flush()?;
         self.output.file.write_all_at(&superblock.encode(), self.output.base).context("writing")?;
-        Ok(Written { size, used, inodes: superblock.inodes })
+        Ok(Written { size, used, inodes: superblock.inodes, blocks: self.count })
     }
 
     fn compressor(&self) -> Result<Compressor> {
@@ -143,22 +190,20 @@ impl Writer<'_> {
     fn blocks(&mut self, progress: &dyn Fn(u64)) -> Result<Vec<Block>> {
         let plan = self.plan;
         let mut blocks = vec![Block::default(); plan.jobs.len()];
-        let output = &mut self.output;
-        let mut put = |index: u64, (raw, bytes): (bool, Vec<u8>)| {
-            let size = bytes.len() as u32 | if raw { DATA_RAW } else { 0 };
-            blocks[index as usize] = Block { start: output.at, size };
-            output.put(&bytes)
+        let (keeper, compression, block_size) = (self.keeper, self.options.compression, self.options.block_size);
+        let start = || {
+            let compressor = Compressor::new(compression, block_size)?;
+            Ok(Worker { compressor, buffer: Vec::with_capacity(block_size as usize) })
         };
-        let (compression, block_size) = (self.options.compression, self.options.block_size);
-        let start = || Ok((Compressor::new(compression, block_size)?, Vec::with_capacity(block_size as usize)));
-        let work = |(compressor, buffer): &mut (Compressor, Vec<u8>), index: u64| {
-            let job = plan.jobs[index as usize];
-            read(plan, job, block_size, buffer)?;
-            if matches!(job, Job::Block { .. }) && is_zero(buffer) {
-                return Ok(None);
-            }
-            let packed = compressor.compress(buffer)?;
-            Ok(Some(packed.map_or_else(|| (true, buffer.clone()), |packed| (false, packed))))
+        let work = |worker: &mut Worker, index: u64| {
+            block(plan, plan.jobs[index as usize], block_size, keeper, worker).map(Some)
+        };
+        let (output, count) = (&mut self.output, &mut self.count);
+        let mut put = |index: u64, (new, bytes): (bool, Option<(u32, Vec<u8>)>)| {
+            *(if new { &mut count.made } else { &mut count.kept }) += 1;
+            let Some((flag, bytes)) = bytes else { return Ok(()) };
+            blocks[index as usize] = Block { start: output.at, size: bytes.len() as u32 | flag };
+            output.put(&bytes)
         };
         let jobs = Jobs { items: 0..plan.jobs.len() as u64, batch: BATCH, threads: self.options.threads };
         let next = Cell::new(0);
@@ -319,6 +364,39 @@ impl Writer<'_> {
         self.index(sets_at, &starts)?;
         Ok(list)
     }
+}
+
+/// Whether a block was made now, and what is written of it: flag and bytes, or nothing for zeros.
+fn block(
+    plan: &Plan<'_>,
+    job: Job,
+    block_size: u32,
+    keeper: Option<&Keeper<'_>>,
+    worker: &mut Worker,
+) -> Result<(bool, Option<(u32, Vec<u8>)>)> {
+    let keeper = keeper.map(|keeper| (keeper, keeper.key(plan, job)));
+    let known = keeper.as_ref().and_then(|(keeper, key)| keeper.find(key));
+    let new = known.is_none();
+    if !matches!(known, Some(Packed::Compressed(_) | Packed::Zeros)) {
+        read(plan, job, block_size, &mut worker.buffer)?;
+    }
+    let packed = match known {
+        Some(packed) => packed,
+        None => {
+            let packed = match job {
+                Job::Block { .. } if is_zero(&worker.buffer) => Packed::Zeros,
+                _ => worker.compressor.compress(&worker.buffer)?.map_or(Packed::Raw, Packed::Compressed),
+            };
+            keeper.map_or(Ok(()), |(keeper, key)| keeper.keep(key, &packed, &worker.buffer))?;
+            packed
+        }
+    };
+    let bytes = match packed {
+        Packed::Zeros => None,
+        Packed::Raw => Some((DATA_RAW, worker.buffer.clone())),
+        Packed::Compressed(bytes) => Some((0, bytes)),
+    };
+    Ok((new, bytes))
 }
 
 /// The bytes of a block before compression.

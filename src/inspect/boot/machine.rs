@@ -17,6 +17,9 @@ use super::firmware::{Firmware, Ovmf};
 use super::seed::Seed;
 use crate::error::{Context, Error, Kind, Result};
 
+/// QEMU gives this one to the first network adapter.
+pub const FIRST_MAC: &str = "52:54:00:12:34:56";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Accel {
     /// QEMU translates every instruction: slow, and the same everywhere.
@@ -109,6 +112,15 @@ impl ImageFile {
     }
 }
 
+/// What a machine starts from.
+#[derive(Debug, Clone, Copy)]
+enum Start<'a> {
+    /// The overlay over an image.
+    Image(&'a Path),
+    /// Where an iPXE script is.
+    Network(&'a str),
+}
+
 /// A machine ready to start: the overlay, the seed and the firmware's variables are made. Everything temporary goes
 /// when this is dropped.
 pub struct Prepared {
@@ -141,9 +153,24 @@ impl Prepared {
             seed.write(path)?;
         }
         let seed_disk = seed_disk.map(|(_, path)| path);
+        Self::with(Start::Image(&overlay), seed_disk.as_deref(), scratch, options)
+    }
+
+    /// A machine without a disk that loads what it starts from a web server, by the iPXE of its network adapter. QEMU's
+    /// own network has this host's loopback address as 10.0.2.2.
+    pub fn from_network(url: &str, options: &Options) -> Result<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]".contains(&byte);
+        if !url.bytes().all(plain) {
+            return Err(Error::new(Kind::Usage, format!("`{}` is no address to start from", url.escape_debug())));
+        }
+        let scratch = tempfile::Builder::new().prefix("imagebuilder-boot-").tempdir();
+        Self::with(Start::Network(url), None, scratch.context("creating a temporary folder")?, options)
+    }
+
+    fn with(start: Start<'_>, seed: Option<&Path>, scratch: tempfile::TempDir, options: &Options) -> Result<Self> {
         let ovmf = options.firmware.ovmf()?.map(|ovmf| copy_variables(ovmf, scratch.path())).transpose()?;
         let mut command = Command::new("qemu-system-x86_64");
-        command.args(arguments(&overlay, seed_disk.as_deref(), ovmf.as_ref(), options));
+        command.args(arguments(start, seed, ovmf.as_ref(), options));
         Ok(Prepared { command, scratch, reboots: options.reboots })
     }
 
@@ -223,7 +250,7 @@ fn copy_variables(ovmf: Ovmf, scratch: &Path) -> Result<Ovmf> {
 }
 
 /// The arguments but for the serial line. JSON takes any path; commas have a meaning in QEMU's own syntax.
-fn arguments(overlay: &Path, seed: Option<&Path>, ovmf: Option<&Ovmf>, options: &Options) -> Vec<OsString> {
+fn arguments(start: Start<'_>, seed: Option<&Path>, ovmf: Option<&Ovmf>, options: &Options) -> Vec<OsString> {
     let (accel, cpu) = match options.accel {
         Accel::Tcg => ("tcg,thread=multi", "max"),
         Accel::Kvm => ("kvm", "host"),
@@ -256,32 +283,41 @@ fn arguments(overlay: &Path, seed: Option<&Path>, ovmf: Option<&Ovmf>, options: 
         disk(json!({ "driver": "raw", "node-name": "variables", "file": file(&ovmf.variables) }));
     }
     let read_only = options.medium == Medium::Cd;
-    disk(json!({
-        "driver": "qcow2", "node-name": "disk", "discard": "unmap", "read-only": read_only, "file": file(overlay)
-    }));
+    if let Start::Image(overlay) = start {
+        disk(json!({
+            "driver": "qcow2", "node-name": "disk", "discard": "unmap", "read-only": read_only, "file": file(overlay)
+        }));
+    }
     let others = [("seed", seed), ("second", options.second_disk.as_deref())];
     for (name, path) in others {
         if let Some(path) = path {
             disk(json!({ "driver": "raw", "node-name": name, "read-only": true, "file": file(path) }));
         }
     }
-    if options.medium == Medium::UsbStick {
-        add("-device", "qemu-xhci".into());
+    if let Start::Image(_) = start {
+        let device = match options.medium {
+            Medium::Disk => "virtio-blk-pci",
+            Medium::Cd => "ide-cd",
+            Medium::UsbStick => {
+                add("-device", "qemu-xhci".into());
+                "usb-storage"
+            }
+        };
+        add("-device", format!("{device},drive=disk,bootindex=1"));
     }
-    let device = match options.medium {
-        Medium::Disk => "virtio-blk-pci",
-        Medium::Cd => "ide-cd",
-        Medium::UsbStick => "usb-storage",
-    };
-    add("-device", format!("{device},drive=disk,bootindex=1"));
     for (name, path) in others {
         if path.is_some() {
             add("-device", format!("virtio-blk-pci,drive={name}"));
         }
     }
     let forward = options.ssh_port.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:22")).unwrap_or_default();
-    add("-netdev", format!("user,id=net{forward}"));
-    add("-device", "virtio-net-pci,netdev=net,romfile=".into());
+    let (script, adapter) = match start {
+        // Without a ROM nothing is loaded that way.
+        Start::Image(_) => (String::new(), "romfile="),
+        Start::Network(url) => (format!(",bootfile={url}"), "bootindex=1"),
+    };
+    add("-netdev", format!("user,id=net{forward}{script}"));
+    add("-device", format!("virtio-net-pci,netdev=net,{adapter}"));
     add("-device", "virtio-rng-pci".into());
     arguments.extend(["-nodefaults".into(), "-no-user-config".into()]);
     arguments
@@ -300,7 +336,7 @@ mod tests {
         let ovmf = Ovmf { code: "/c,ode".into(), variables: "/vars".into() };
         let options = Options { firmware, ssh_port: Some(2222), ..Options::default() };
         let ovmf = (firmware != Firmware::Bios).then_some(&ovmf);
-        let words = arguments(Path::new("/o"), Some(Path::new("/s")), ovmf, &options);
+        let words = arguments(Start::Image(Path::new("/o")), Some(Path::new("/s")), ovmf, &options);
         words.into_iter().map(|word| word.into_string().unwrap()).collect()
     }
 
@@ -316,6 +352,16 @@ mod tests {
     #[test]
     fn the_image_itself_is_never_named() {
         assert!(words(Firmware::Bios).iter().all(|word| !word.contains("image")));
+    }
+
+    #[test]
+    fn without_a_disk_the_adapter_knows_where_to_look() {
+        let start = Start::Network("http://10.0.2.2:80/boot.ipxe");
+        let words = arguments(start, None, None, &Options::default());
+        let words: Vec<String> = words.into_iter().map(|word| word.into_string().unwrap()).collect();
+        assert!(!words.iter().any(|word| word.contains("-blk-") || word.contains("romfile")), "{words:?}");
+        assert!(words.contains(&"user,id=net,bootfile=http://10.0.2.2:80/boot.ipxe".to_owned()), "{words:?}");
+        assert!(Prepared::from_network("http://x/,smb=/", &Options::default()).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::format::gpt::SECTOR;
 use crate::inspect::disk::{qcow2::Qcow2, vhd::Vhd, vmdk::Vmdk};
 use crate::inspect::gpt::{Gpt, Place};
-use crate::inspect::image::{Container, FileSystem, Image};
+use crate::inspect::image::{Container, FileSystem, Image, Volume};
 use crate::inspect::source::Source;
 use crate::interrupt;
 
@@ -66,6 +66,9 @@ pub fn name_on_disk(image: &Image, offset: u64) -> Result<(String, u64)> {
             return Ok((format!("partition {}: {inside}", partition.number), partition.end()));
         }
     }
+    if let Some(FileSystem::Iso9660(iso)) = image.volumes.first().and_then(Volume::file_system) {
+        return iso.explain(offset);
+    }
     let next = table.partitions.iter().map(|partition| partition.start).filter(|start| *start > offset).min();
     Ok(("a gap between the partitions".to_owned(), next.unwrap_or(image.disk.size())))
 }
@@ -75,6 +78,7 @@ fn explain(file_system: &Result<Option<FileSystem>>, offset: u64) -> Result<Stri
         Ok(Some(FileSystem::Ext4(ext4))) => ext4.explain(offset),
         Ok(Some(FileSystem::Fat(fat))) => fat.explain(offset),
         Ok(Some(FileSystem::Squashfs(_))) => Ok("the squashfs".to_owned()),
+        Ok(Some(FileSystem::Iso9660(iso))) => Ok(iso.explain(offset)?.0),
         Ok(None) => Ok("data without a file system (boot loader code)".to_owned()),
         Err(error) => Ok(format!("a file system that cannot be read: {error}")),
     }
@@ -124,7 +128,7 @@ fn in_table(table: &Gpt, offset: u64) -> Option<(String, u64)> {
 /// The structure at an offset of the image file, where that is not simply the disk.
 pub fn name_in_file(image: &Image, offset: u64) -> Result<String> {
     match &image.container {
-        Container::Raw => Ok(name_on_disk(image, offset)?.0),
+        Container::Raw | Container::Iso => Ok(name_on_disk(image, offset)?.0),
         Container::Qcow2(qcow2) => in_qcow2(qcow2, offset),
         Container::Vmdk(vmdk) => in_vmdk(vmdk, image.file.size(), offset),
         Container::Vhd(vhd) => Ok(in_vhd(vhd, offset)),
