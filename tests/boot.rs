@@ -79,7 +79,6 @@ fn isos() -> impl Iterator<Item = Trial> {
         ("uefi-secure-cd", Firmware::UefiSecure, Medium::Cd, false),
         ("uefi-usb", Firmware::Uefi, Medium::UsbStick, true),
         ("uefi-disk", Firmware::Uefi, Medium::Disk, true),
-        ("bios-disk", Firmware::Bios, Medium::Disk, false),
     ];
     let images = std::env::var_os(VARIABLE).map(PathBuf::from);
     let images = images.filter(|images| images.join("ephemeral.iso").is_file());
