@@ -500,3 +500,86 @@ fn site_data_in_an_image_is_reported() {
     let skipped = run(folder.path(), &["validate", "x", "--skip", "site-data"]).ends(0);
     assert!(!skipped.out.contains("site-data"));
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn variable_files_and_seeds_affect_their_images() {
+    let repository = tempfile::tempdir().unwrap();
+    let top = repository.path();
+    for folder in ["config", "functions", "manifests"] {
+        copy(&root().join(folder), &top.join(folder));
+    }
+    let made = git(top, &["init", "-q"]) && git(top, &["add", "-A"]) && git(top, &["commit", "-q", "-m", "first"]);
+    if !made {
+        return println!("skipped: no git here");
+    }
+    let affected = |dir: &str| run(top, &["affected", "--since", "HEAD", "-o", "json", dir]).ends(0).json();
+    let places = |value: &Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|image| image["entryPoint"].as_str().unwrap().to_owned()).collect()
+    };
+    let found = affected(".");
+    assert_eq!(places(&found["affected"]), [""; 0]);
+    let bundles = ["config/iso", "config/qcow-bundle/control-plane", "config/qcow-bundle/data-plane"];
+    assert!(bundles.iter().all(|bundle| places(&found["unchanged"]).contains(&(*bundle).to_owned())), "{found}");
+
+    let variables = top.join("config/qcow-bundle/data-plane/osconfig-vars.yaml");
+    let text = std::fs::read_to_string(&variables).unwrap();
+    std::fs::write(&variables, format!("# a comment\n{text}")).unwrap();
+    assert_eq!(places(&affected("config")["affected"]), [""; 0]);
+    std::fs::write(&variables, text.replace("value: '32'", "value: '64'")).unwrap();
+    assert_eq!(places(&affected(".")["affected"]), ["config/qcow-bundle/data-plane"]);
+    run(top, &["diff", "docs", "--since", "HEAD", "config"]).ends(8).says(&[
+        "config/qcow-bundle/data-plane AirshipImage/data-plane",
+        "commandLine",
+        "config/qcow-bundle/data-plane/osconfig-vars.yaml:",
+    ]);
+    std::fs::write(&variables, text).unwrap();
+
+    // What the ISO holds, and what the sites' ISO phases read.
+    let user_data = top.join("config/iso/user_data");
+    let text = std::fs::read_to_string(&user_data).unwrap();
+    std::fs::write(&user_data, format!("{text}\nfinal_message: other\n")).unwrap();
+    let found = affected("config");
+    assert_eq!(places(&found["affected"]), ["config/iso"]);
+    assert_eq!(found["affected"][0]["reason"], "its cloud-init data has changed");
+    run(top, &["diff", "docs", "--since", "HEAD", "config"]).ends(8).says(&[
+        "SeedFile/user_data",
+        "final_message",
+        "config/iso/user_data:",
+    ]);
+    std::fs::write(&user_data, text).unwrap();
+    let user_data = top.join("manifests/site/example/ephemeral/bootstrap/user-data.yaml");
+    let text = std::fs::read_to_string(&user_data).unwrap();
+    std::fs::write(&user_data, text.replace("    #cloud-config\n", "    #cloud-config\n    final_message: other\n"))
+        .unwrap();
+    let found = affected("manifests");
+    assert_eq!(places(&found["affected"]), ["manifests/site/example/ephemeral/bootstrap"], "{found}");
+
+    // Everything is made of the functions.
+    std::fs::write(&user_data, text).unwrap();
+    let kernel = top.join("functions/node-profile/base/kernel.yaml");
+    let text = std::fs::read_to_string(&kernel).unwrap();
+    std::fs::write(&kernel, text.replace("kernel.panic: 3", "kernel.panic: 4")).unwrap();
+    assert!(places(&affected("config")["unchanged"]).is_empty());
+    run(top, &["affected", "--since", "HEAD", "--distro", "nowhere", "config"]).ends(2).says(&["unknown distribution"]);
+}
+
+#[test]
+fn a_shipped_value_has_its_chain() {
+    let path = "AirshipImage/data-plane:spec.params.kernel.sysctl[\"vm.swappiness\"]";
+    let ran = run(root(), &["origin", "manifests/site/example/target/data-plane/image", path]).ends(0);
+    for line in ["defined      functions/images/data-plane/kernel.yaml:10:", "patch        ", "replacement  "] {
+        assert!(ran.out.contains(line), "`{line}` is not in {}", ran.out);
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::output::{self, Format};
 use super::revision::{Revision, Shown};
 use crate::api::release::RELEASES;
+use crate::compat;
 use crate::document;
 use crate::error::{Error, Result};
 use crate::phase::affected::{Fate, Image, affected};
@@ -44,6 +45,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    compat::release(&args.distro)?;
     let revision = Revision::read(&args.dir, &args.since)?;
     let old = match &revision.folder {
         Some(folder) => entries(folder, &Search { base: &revision.base, strict: true, distro: &args.distro })?,

@@ -142,7 +142,8 @@ fn fits(item: &Node, key: &str, value: &str) -> bool {
 fn blank(rest: &[Part], like: &Node, at: &Position) -> Node {
     let origin = Origin::new(at.clone());
     match rest.first() {
-        Some(part) if part.wants_list() => Node::sequence(Vec::new(), origin),
+        // Kustomize takes a star for a name here, and then finds no list.
+        Some(part) if part.wants_list() && *part != Part::Every => Node::sequence(Vec::new(), origin),
         Some(_) => Node::mapping(origin),
         None => match &like.value {
             Value::Mapping(_) => Node::mapping(origin),

@@ -75,7 +75,7 @@ impl Entry {
     /// Whether an image comes of it: of documents that hold a complete AirshipImage. What was never copied into one is
     /// made for others to build on.
     pub fn is_image(&self) -> bool {
-        let Ok(documents) = &self.documents else { return self.phase.is_some() };
+        let Ok(documents) = &self.documents else { return self.phase.is_some() || self.distro.is_some() };
         let mut images = documents.iter().filter(|node| node.get("kind").and_then(Node::text) == Some("AirshipImage"));
         self.phase.is_some()
             || self.distro.is_some()

@@ -7,6 +7,7 @@
 
 mod crd;
 pub mod explain;
+mod realms;
 mod scalars;
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,7 @@ impl Kind {
     pub fn json_schema(&self) -> Value {
         let mut plain = self.plain();
         tidy::for_editors(&mut plain);
+        realms::mark(&mut plain, self.name, true);
         let mut schema = Map::new();
         schema.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
         schema.insert("title".into(), self.name.into());
@@ -88,7 +90,9 @@ impl Kind {
 
     /// CustomResourceDefinition of `apiextensions.k8s.io/v1`, with a structural schema.
     pub fn crd(&self) -> Value {
-        crd::crd(self, self.plain())
+        let mut plain = self.plain();
+        realms::mark(&mut plain, self.name, false);
+        crd::crd(self, plain)
     }
 
     /// Name of the schema's file under `manifests/schemas`.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::api::release::RELEASES;
 use crate::cli::output::{self, Format};
 use crate::cli::revision::{Revision, Shown};
+use crate::compat;
 use crate::document::{self, Node, steps, steps_json, to_json};
 use crate::error::{Context, Error, Kind, Result};
 use crate::phase::changes::{Change, changes};
@@ -43,6 +44,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    compat::release(&args.distro)?;
     let (found, shown, sides) = match (&args.right, &args.since) {
         (Some(right), _) => {
             let both = changes(
