@@ -177,12 +177,13 @@ fn a_builder_that_is_interrupted() {
 struct Dockerd {
     process: Option<Child>,
     dir: tempfile::TempDir,
-    options: Vec<String>,
+    /// Program and first words; those of every engine follow.
+    command: Vec<String>,
     engine: Engine,
 }
 
 impl Dockerd {
-    fn start(image: &str, options: &[&str], client: &[(&str, String)]) -> Option<Dockerd> {
+    fn start(image: &str, command: &[&str], client: &[(&str, String)]) -> Option<Dockerd> {
         if !rustix::process::geteuid().is_root() || Command::new("dockerd").arg("--version").output().is_err() {
             println!("skipped: only root can start an engine, and only where there is `dockerd`");
             return None;
@@ -190,9 +191,9 @@ impl Dockerd {
         // Sockets have short names.
         let dir = tempfile::Builder::new().prefix("ib-").tempdir_in("/tmp").unwrap();
         let socket = format!("unix://{}", dir.path().join("sock").display());
-        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
         let mut engine = vec![("DOCKER_HOST".to_owned(), socket.clone())];
-        let mut dockerd = Dockerd { process: None, dir, options, engine: engine.clone() };
+        let mut dockerd = Dockerd { process: None, dir, command, engine: engine.clone() };
         dockerd.run();
         let saved = dockerd.dir.path().join("image.tar");
         let save = docker(&Engine::new(), &["save", "--output", saved.to_str().unwrap(), image]);
@@ -211,10 +212,11 @@ impl Dockerd {
     fn run(&mut self) {
         let place = |name: &str| self.dir.path().join(name).display().to_string();
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let mut command = Command::new("dockerd");
+        let mut command = Command::new(&self.command[0]);
+        command.args(&self.command[1..]);
         command.args(["--data-root", &place("data"), "--exec-root", &place("exec"), "--pidfile", &place("pid")]);
         command.arg("--host").arg(format!("unix://{}", place("sock")));
-        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]).args(&self.options);
+        command.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(command.spawn().unwrap());
         let socket = vec![("DOCKER_HOST".to_owned(), format!("unix://{}", place("sock")))];
@@ -243,11 +245,48 @@ impl Drop for Dockerd {
 #[test]
 fn an_engine_that_is_restarted() {
     let Some(image) = image() else { return };
-    let Some(mut dockerd) = Dockerd::start(&image, &[], &[]) else { return };
+    let Some(mut dockerd) = Dockerd::start(&image, &["dockerd"], &[]) else { return };
     let build = Build::start(&dockerd.engine, &image, NEVER, 1);
     dockerd.stop(libc::SIGTERM);
     dockerd.run();
     build.ends(1, &["error: ", "the container engine went away while the builder ran", "hint: "]);
+}
+
+/// Root of its containers is nobody outside, unless a container asks for more.
+#[test]
+fn an_engine_that_maps_users() {
+    let Some(image) = image() else { return };
+    // subuid(5), seen by this engine only.
+    let folder = tempfile::tempdir().unwrap();
+    let ranges = folder.path().join("ranges");
+    std::fs::write(&ranges, "nobody:200000:65536\nnogroup:200000:65536\n").unwrap();
+    let mounts = "mount --make-rprivate / && mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && exec \"$@\"";
+    let ranges = ranges.to_str().unwrap();
+    let own = ["unshare", "--mount", "sh", "-c", mounts, ranges];
+    let tried = Command::new(own[0]).args(&own[1..]).arg("true").output();
+    if !tried.is_ok_and(|tried| tried.status.success()) {
+        return println!("skipped: no mounts can be made here, or there is no subuid(5)");
+    }
+    let command = [&own[..], &["dockerd", "--userns-remap", "nobody:nogroup"]].concat();
+    let Some(dockerd) = Dockerd::start(&image, &command, &[]) else { return };
+    let map = docker(&dockerd.engine, &["run", "--rm", "--network", "none", &image, "cat", "/proc/self/uid_map"]);
+    if !said(&map).contains("200000") {
+        return println!("skipped: this engine maps no users: {}", said(&map));
+    }
+    // The builder's container asks for more.
+    let build = Build::start(&dockerd.engine, &image, NEVER, 1);
+    let mode = docker(&dockerd.engine, &["inspect", "--format", "{{.HostConfig.UsernsMode}}", &build.container]);
+    assert_eq!(said(&mode).trim(), "host");
+    docker(&dockerd.engine, &["kill", &build.container]);
+    build.ends(1, &["signal 9"]);
+    // One that does not is told before anything is downloaded.
+    let volume = format!("{}:/config", folder.path().display());
+    let plain = docker(
+        &dockerd.engine,
+        &["run", "--rm", "--network", "none", "-e", "VERSION=v2", "-e", "IMAGE_TYPE=qcow", "-v", &volume, &image],
+    );
+    assert_eq!(plain.status.code(), Some(1), "{}", said(&plain));
+    assert!(said(&plain).contains("--userns=host"), "{}", said(&plain));
 }
 
 /// Certificates on both sides, made with `openssl`.
@@ -313,6 +352,7 @@ fn an_engine_with_certificates() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let host = format!("tcp://{free}");
     let options = [
+        "dockerd",
         "--tlsverify",
         "--tlscacert",
         &file("ca.pem"),

@@ -74,12 +74,26 @@ pub fn why_no_chroot() -> Option<String> {
         return Some("it needs root, as programs in an ordinary container are".into());
     }
     match chroot::missing_capabilities().as_slice() {
+        [] if devices_refused() => Some(
+            "it needs device files, which root of a user namespace cannot make: the container belongs to a rootless engine \
+             or one that maps users; start it with `--userns=host` where the engine has that"
+                .into(),
+        ),
         [] => None,
         missing => Some(format!(
             "it needs capabilities that this process lacks: {} (all are in the default set of Docker and Podman)",
             missing.join(", ")
         )),
     }
+}
+
+/// Having the capability is not enough: it counts in the first user namespace only (user_namespaces(7)).
+fn devices_refused() -> bool {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let Ok(folder) = tempfile::tempdir() else { return false };
+    let place = folder.path().join("null");
+    let made = mknodat(CWD, &place, FileType::CharacterDevice, Mode::from_raw_mode(0o600), makedev(1, 3));
+    made == Err(rustix::io::Errno::PERM)
 }
 
 /// Whether a folder can hold a target: programs in it can be executed. Device files are tried when the target is there.

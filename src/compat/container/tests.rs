@@ -81,6 +81,8 @@ fn what_is_not_a_contract_is_refused() {
     }
     let bad = order(&[("VERSION", "v2"), ("IMAGE_TYPE", "qcow")], "outputFileName: ../x.qcow2\n").unwrap_err();
     assert!(bad.to_string().contains("not a file name"), "{bad}");
+    let memory = "2 1 0:2 / /work rw - tmpfs t rw\n3 1 0:25 /somebody/out /config rw - tmpfs tmpfs rw\n";
+    assert_eq!(v2::volume(memory, &[]).unwrap(), Path::new("/config"));
     let none = v2::volume("1 0 0:1 / / rw - overlay o rw\n2 1 0:2 / /work rw - tmpfs t rw\n", &[]).unwrap_err();
     assert!(none.to_string().contains("no volume is mounted"));
 }

@@ -107,15 +107,17 @@ fn items(list: &Node) -> Option<Vec<Node>> {
     image.then(|| items.to_vec())
 }
 
-/// The last folder of `/`, by name, that something is mounted on; file systems in memory are not a caller's volume.
+/// The last folder of `/`, by name, that something is mounted on. A whole file system in memory (`docker run --tmpfs`) is
+/// not a caller's volume, a folder of one may be.
 pub(super) fn volume(mountinfo: &str, own: &[PathBuf]) -> Result<PathBuf> {
     let mounted = mountinfo.lines().filter_map(|line| {
-        // proc_pid_mountinfo(5): the mount point is the fifth field, the type the first after a lone `-`.
-        let point = line.split(' ').nth(4)?;
+        // proc_pid_mountinfo(5): fourth, the folder of the file system that is mounted; fifth, where; behind a lone `-`,
+        // the type.
+        let (root, point) = (line.split(' ').nth(3)?, line.split(' ').nth(4)?);
         let kind = line.split(" - ").nth(1)?.split(' ').next()?;
         let name = point.strip_prefix('/').filter(|name| !name.is_empty() && !name.contains('/'))?;
         let path = Path::new("/").join(name);
-        let ours = kind == "tmpfs" || SYSTEM.contains(&name) || own.contains(&path);
+        let ours = (kind == "tmpfs" && root == "/") || SYSTEM.contains(&name) || own.contains(&path);
         (!ours).then_some(path)
     });
     mounted.max().ok_or_else(|| {
