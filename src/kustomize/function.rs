@@ -285,9 +285,6 @@ impl Function {
         if answer.code != 0 {
             reporter.warning(format!("{at}: function `{image}` ends with {}, which it is allowed to", answer.code));
         }
-        for line in answer.said.lines().take(SHOWN) {
-            tracing::debug!("function {image}: {}", printable(line));
-        }
     }
 }
 

@@ -68,22 +68,23 @@ impl Schema {
         self.cluster.contains_key(&(api_version.to_owned(), kind.to_owned()))
     }
 
-    /// A schema written as a comment behind a key: `containers: # {"items": ..., "x-kubernetes-patch-merge-key": ...}`.
+    /// A schema written as a comment behind a key, or on the line above it:
+    /// `containers: # {"items": ..., "x-kubernetes-patch-merge-key": ...}`. It counts instead of the one that is known.
     pub fn comment(&self, key: &Key) -> Option<Below<'_>> {
         let text = key.at.source().text();
-        let (_, end) = key.at.bytes();
-        let line = text.get(end..)?.lines().next()?;
-        let json = line.split_once(" # ").map(|(_, comment)| comment.trim()).filter(|json| json.starts_with('{'))?;
+        let (start, end) = key.at.bytes();
+        let json = match behind(text.get(end..)?) {
+            Some(comment) => comment,
+            None => above(text.get(..start)?)?,
+        };
+        let json = Some(json.trim_start_matches('#').trim()).filter(|json| json.starts_with('{'))?;
         let documents = Loader::default().text("comment", json.as_bytes()).ok()?.documents;
-        let schema = documents.first()?;
-        let named = |name: &str| schema.get(name).and_then(Node::text);
-        let merges = named("x-kubernetes-patch-strategy")?.split(',').any(|part| part == "merge");
-        let keys = named("x-kubernetes-patch-merge-key").map(str::to_owned).into_iter().collect();
-        let reference = schema.at(&["items", "$ref"]).and_then(Node::text).unwrap_or_default();
-        let name = reference.rsplit('/').next().unwrap_or_default();
+        let schema = documents.first().filter(|schema| schema.as_mapping().is_some_and(|map| !map.is_empty()))?;
+        let inner = schema.get("items").unwrap_or(schema).get("$ref").and_then(Node::text);
+        let name = inner.and_then(|reference| reference.rsplit('/').next()).unwrap_or_default();
         let at = self.names.get(name).or_else(|| self.names.get(name.rsplit('.').next().unwrap_or_default()));
         let inner = at.map(|at| Type { schema: self, fields: &self.types[*at] });
-        Some(Below { keys: merges.then_some(Cow::Owned(keys)), inner })
+        Some(Below { keys: merge_keys(schema).map(Cow::Owned), inner })
     }
 
     fn parse(table: &str) -> Schema {
@@ -147,6 +148,32 @@ impl Schema {
     }
 }
 
+/// The keys that a list is merged by, as its schema says; nothing if it is replaced as a whole.
+fn merge_keys(schema: &Node) -> Option<Vec<String>> {
+    let text = |name: &str| schema.get(name).and_then(Node::text);
+    let merges = text("x-kubernetes-patch-strategy")?.split(',').any(|part| part == "merge");
+    let list = schema.get("x-kubernetes-list-map-keys").and_then(Node::as_sequence);
+    let keys = match (list, text("x-kubernetes-patch-merge-key")) {
+        (Some(keys), _) => keys.iter().filter_map(Node::text).map(str::to_owned).collect(),
+        (None, Some(key)) => vec![key.to_owned()],
+        (None, None) => Vec::new(),
+    };
+    merges.then_some(keys)
+}
+
+/// The comment at the end of a line whose key ends where `rest` starts.
+fn behind(rest: &str) -> Option<&str> {
+    let line = rest.lines().next()?;
+    line.find(" #").map(|at| &line[at + 1..])
+}
+
+/// The comment that is all of the line above a key, and all there is: of several lines, none is a schema.
+fn above(before: &str) -> Option<&str> {
+    let mut lines = before.rsplit('\n').skip(1).map(str::trim);
+    let comment = lines.next().filter(|line| line.starts_with('#'))?;
+    lines.next().is_none_or(|line| !line.starts_with('#')).then_some(comment)
+}
+
 /// Reads definitions; types that are written in place come after the named ones.
 struct OpenApi<'a> {
     names: &'a HashMap<&'a str, usize>,
@@ -159,16 +186,8 @@ impl OpenApi<'_> {
         let mut fields = Fields::new();
         for property in definition.get("properties").and_then(Node::as_mapping).iter().flat_map(|m| &m.entries) {
             let value = &property.value;
-            let text = |name: &str| value.get(name).and_then(Node::text);
-            let merges = text("x-kubernetes-patch-strategy").is_some_and(|s| s.split(',').any(|part| part == "merge"));
-            let list = value.get("x-kubernetes-list-map-keys").and_then(Node::as_sequence);
-            let keys = match (list, text("x-kubernetes-patch-merge-key")) {
-                (Some(keys), _) => keys.iter().filter_map(Node::text).map(str::to_owned).collect(),
-                (None, Some(key)) => vec![key.to_owned()],
-                (None, None) => Vec::new(),
-            };
             let below = self.type_of(value.get("items").unwrap_or(value));
-            fields.insert(property.key.text.clone(), Field { keys: merges.then_some(keys), below });
+            fields.insert(property.key.text.clone(), Field { keys: merge_keys(value), below });
         }
         fields
     }

@@ -8,6 +8,8 @@
 #![allow(clippy::print_stdout)]
 
 mod objects;
+mod patches;
+mod plugins;
 mod random;
 mod tree;
 mod yaml;

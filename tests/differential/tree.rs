@@ -6,11 +6,12 @@ use std::{fs, io};
 use serde_json::{Map, Value, json};
 
 use super::objects::{self, NAMES, NAMESPACES};
+use super::patches::pointers;
 use super::random::Random;
 use super::yaml;
 
 /// Plain scalars whose type readers of YAML disagree about.
-const RAW: [&str; 26] = [
+pub(super) const RAW: [&str; 26] = [
     "012",
     "08",
     "1_000",
@@ -40,24 +41,24 @@ const RAW: [&str; 26] = [
 ];
 
 pub struct Tree<'a> {
-    random: &'a mut Random,
+    pub(super) random: &'a mut Random,
     root: PathBuf,
-    count: usize,
+    pub(super) count: usize,
     /// Mistakes are welcome; most trees are meant to be rendered.
-    wild: bool,
+    pub(super) wild: bool,
 }
 
 /// What a folder holds, as far as patches need to know it.
 pub type Objects = Vec<Value>;
 
-fn id(object: &Value) -> (String, String, String, String) {
+pub(super) fn id(object: &Value) -> (String, String, String, String) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = text("/metadata/namespace");
     let namespace = if namespace.is_empty() { "default".into() } else { namespace };
     (text("/apiVersion"), text("/kind"), text("/metadata/name"), namespace)
 }
 
-fn cluster(kind: &str) -> bool {
+pub(super) fn cluster(kind: &str) -> bool {
     [
         "Namespace",
         "ClusterRole",
@@ -89,11 +90,11 @@ impl<'a> Tree<'a> {
         Ok(root.join(dir))
     }
 
-    fn one_in(&mut self, of: usize) -> bool {
+    pub(super) fn one_in(&mut self, of: usize) -> bool {
         self.random.once_in(of)
     }
 
-    fn file(&mut self, path: &str, text: &str) -> io::Result<()> {
+    pub(super) fn file(&mut self, path: &str, text: &str) -> io::Result<()> {
         let path = self.root.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&self.root))?;
         fs::write(path, text)
@@ -356,7 +357,7 @@ impl<'a> Tree<'a> {
         options
     }
 
-    fn generator(&mut self, dir: &str, kind: &str, all: &mut Objects) -> io::Result<Value> {
+    pub(super) fn generator(&mut self, dir: &str, kind: &str, all: &mut Objects) -> io::Result<Value> {
         let known: Vec<Value> = all.iter().filter(|object| object["kind"] == kind).cloned().collect();
         let mut entry = json!({});
         if !known.is_empty() && self.random.once_in(2) {
@@ -425,245 +426,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// A part of an object with something changed.
-    fn strategic(&mut self, all: &Objects) -> Value {
-        let object = self.random.pick(all).clone();
-        let mut patch = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": {"name": object["metadata"]["name"]}});
-        if let Some(namespace) = object.pointer("/metadata/namespace") {
-            patch["metadata"]["namespace"] = namespace.clone();
-        }
-        if self.one_in(14) {
-            patch["$patch"] = json!(self.random.one(&["delete", "replace", "merge"]));
-            return patch;
-        }
-        if self.one_in(3) {
-            patch["metadata"]["labels"] = json!({"app": self.random.one(&["patched", "web"]), "tier": Value::Null});
-        }
-        if self.one_in(4) {
-            patch["metadata"]["annotations"] = json!({"note": objects::text(self.random), "when": Value::Null});
-        }
-        let fields = object.as_object().expect("an object");
-        for (key, value) in fields {
-            if ["apiVersion", "kind", "metadata"].contains(&key.as_str()) {
-                continue;
-            }
-            patch[key] = self.change(value);
-        }
-        patch
-    }
-
-    fn change(&mut self, value: &Value) -> Value {
-        match value {
-            Value::Object(map) => {
-                let mut out = Map::new();
-                for (key, value) in map {
-                    if !self.wild && key == "name" {
-                        out.insert(key.clone(), value.clone());
-                    } else if self.one_in(2)
-                        || ((key == "template" || key == "spec" || key == "jobTemplate") && !self.one_in(5))
-                    {
-                        out.insert(key.clone(), self.change(value));
-                    } else if map.contains_key("name") && key == "name" && !self.one_in(6) {
-                        out.insert(key.clone(), value.clone());
-                    }
-                }
-                if self.one_in(6) {
-                    let key = self.random.one(&["added", "a", "volumes", "$patch"]);
-                    let value = match key {
-                        "$patch" => json!(self.random.one(&["delete", "replace", "merge"])),
-                        "volumes" => json!([objects::volume(self.random, "v9")]),
-                        _ => objects::any(self.random, 2),
-                    };
-                    if self.wild || !map.contains_key(key) {
-                        out.insert(key.into(), value);
-                    }
-                }
-                Value::Object(out)
-            }
-            Value::Array(items) => {
-                let mut out = Vec::new();
-                for item in items {
-                    if self.one_in(2) {
-                        out.push(self.change(item));
-                    }
-                }
-                if self.one_in(3) {
-                    let fresh = match items.first() {
-                        Some(first) if first.get("containerPort").is_some() => objects::port(self.random),
-                        Some(first) if first.get("value").is_some() => objects::env(self.random),
-                        Some(first) if first.get("name").is_some() => objects::container(self.random, "fresh"),
-                        _ => objects::scalar(self.random),
-                    };
-                    out.push(fresh);
-                }
-                if self.one_in(12) {
-                    out.push(json!({"$patch": self.random.one(&["replace", "delete", "merge"])}));
-                }
-                if self.one_in(8) {
-                    if let Some(name) = items.first().and_then(|item| item.get("name")) {
-                        out.push(json!({"name": name, "$patch": "delete"}));
-                    }
-                }
-                Value::Array(out)
-            }
-            _ if self.one_in(8) => Value::Null,
-            _ if self.one_in(2) => value.clone(),
-            Value::Number(_) => json!(self.random.below(10)),
-            _ => json!(objects::text(self.random)),
-        }
-    }
-
-    fn target(&mut self, all: &Objects) -> Value {
-        let object = self.random.pick(all).clone();
-        let (api_version, kind, name, namespace) = id(&object);
-        let mut target = json!({});
-        if self.one_in(2) {
-            target["kind"] = json!(kind);
-        }
-        if !self.one_in(3) {
-            target["name"] = match self.random.below(4) {
-                0 => json!(".*"),
-                1 => json!(format!("{}|db", name.replace('.', "\\."))),
-                _ => json!(name),
-            };
-        }
-        if self.one_in(5) {
-            let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-            target["group"] = json!(group);
-            target["version"] = json!(version);
-        }
-        if !self.wild {
-            target["kind"] = json!(kind);
-        }
-        if self.one_in(6) {
-            target["namespace"] = json!(namespace);
-        }
-        if self.one_in(6) {
-            target["labelSelector"] =
-                json!(self.random.one(&["app=web", "app", "!tier", "app in (web,db)", "app!=db"]));
-        }
-        if self.one_in(10) {
-            target["annotationSelector"] = json!(self.random.one(&["note", "!note", "note=true"]));
-        }
-        target
-    }
-
-    fn patch(&mut self, dir: &str, at: usize, all: &Objects, any: bool) -> io::Result<Value> {
-        let mut entry = json!({});
-        let text = if !any || self.one_in(2) {
-            let object = self.random.pick(all).clone();
-            let (_, kind, name, _) = id(&object);
-            entry["target"] = match self.random.below(4) {
-                0 => self.target(all),
-                _ => {
-                    json!({"kind": kind, "name": name, "version": object["apiVersion"].as_str().unwrap_or_default().rsplit('/').next()})
-                }
-            };
-            let count = if self.wild { 1 + self.random.below(3) } else { 1 };
-            let operations = (0..count).map(|_| self.operation(&object)).collect::<Vec<_>>();
-            if self.one_in(3) {
-                serde_json::to_string(&operations).expect("JSON")
-            } else {
-                yaml::document(self.random, &Value::Array(operations))
-            }
-        } else {
-            let patch = self.strategic(all);
-            if self.one_in(2) {
-                entry["target"] = self.target(all);
-            }
-            if self.one_in(5) {
-                entry["options"] =
-                    json!({"allowNameChange": self.random.once_in(2), "allowKindChange": self.random.once_in(2)});
-            }
-            yaml::document(self.random, &patch)
-        };
-        if self.one_in(3) {
-            let name = format!("p{at}.yaml");
-            self.file(&format!("{dir}/{name}"), &text)?;
-            entry["path"] = json!(name);
-        } else {
-            entry["patch"] = json!(text);
-        }
-        Ok(entry)
-    }
-
-    fn operation(&mut self, object: &Value) -> Value {
-        let mut paths = Vec::new();
-        pointers(object, String::new(), &mut paths);
-        paths.retain(|path| !path.starts_with("/apiVersion"));
-        if !self.wild {
-            paths.retain(|path| {
-                path.matches('/').count() > 1 && path != "/metadata/name" && path != "/metadata/namespace"
-            });
-            return self.careful_operation(object, &paths);
-        }
-        let path = self.random.pick(&paths).clone();
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-        match self.random.below(12) {
-            0..=2 => json!({"op": "replace", "path": path, "value": objects::any(self.random, 2)}),
-            3 | 4 => {
-                let list = object.pointer(&parent).is_some_and(Value::is_array);
-                let last = match list {
-                    true => self.random.one(&["-", "0", "1", "-1", "00", "9"]),
-                    false => self.random.one(&["new", "a~1b", "labels", "-", "0"]),
-                };
-                json!({"op": "add", "path": format!("{parent}/{last}"), "value": objects::any(self.random, 2)})
-            }
-            5 => json!({"op": "add", "path": path, "value": objects::any(self.random, 2)}),
-            6 => json!({"op": "remove", "path": path}),
-            7 => json!({"op": "test", "path": path, "value": object.pointer(&path)}),
-            8 => {
-                json!({"op": "copy", "from": path, "path": format!("{}/copied", self.random.one(&["/metadata/annotations", "/spec", "/data", "/metadata/labels"]))})
-            }
-            9 => {
-                json!({"op": "move", "from": path, "path": format!("{}/moved", self.random.one(&["/spec", "/data", "/metadata/labels"]))})
-            }
-            10 => json!({"op": "replace", "path": format!("{path}/missing"), "value": 1}),
-            _ => {
-                json!({"op": "add", "path": format!("{}/x", self.random.one(&["/metadata/annotations", "/metadata/labels"])), "value": "v"})
-            }
-        }
-    }
-
-    /// One that fits the object as it was written.
-    fn careful_operation(&mut self, object: &Value, paths: &[String]) -> Value {
-        if paths.is_empty() {
-            return json!({"op": "add", "path": "/extra", "value": objects::any(self.random, 2)});
-        }
-        let path = self.random.pick(paths).clone();
-        let value = object.pointer(&path).cloned().unwrap_or_default();
-        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        let list = object.pointer(parent).is_some_and(Value::is_array);
-        let fresh = match &value {
-            Value::Object(_) | Value::Array(_) => value.clone(),
-            _ => objects::scalar(self.random),
-        };
-        let other = self.random.pick(paths).clone();
-        let inside = |outer: &str, inner: &str| inner.starts_with(outer);
-        match self.random.below(10) {
-            0..=2 => json!({"op": "replace", "path": path, "value": fresh}),
-            3 | 4 if list => {
-                json!({"op": "add", "path": format!("{parent}/{}", self.random.one(&["-", "0", "-1"])), "value": fresh})
-            }
-            3 | 4 => {
-                json!({"op": "add", "path": format!("{parent}/{}", self.random.one(&["new", "a~1b", "x~0y"])), "value": fresh})
-            }
-            5 if path.ends_with("/name") => json!({"op": "test", "path": path, "value": value}),
-            5 => json!({"op": "remove", "path": path}),
-            6 if !list && !inside(&path, &other) => {
-                json!({"op": "copy", "from": other, "path": format!("{parent}/copied")})
-            }
-            7 if !list && !inside(&path, &other) && !other.ends_with("/name") => {
-                json!({"op": "move", "from": other, "path": format!("{parent}/moved")})
-            }
-            8 => {
-                json!({"op": "replace", "path": format!("{parent}/{}", if list { "0" } else { "unknown" }), "value": fresh})
-            }
-            _ => json!({"op": "test", "path": path, "value": value}),
-        }
-    }
-
-    fn replacement(&mut self, all: &Objects) -> Value {
+    pub(super) fn replacement(&mut self, all: &Objects) -> Value {
         let source = self.random.pick(all).clone();
         let (api_version, kind, name, namespace) = id(&source);
         let mut entry = json!({});
@@ -724,7 +487,7 @@ impl<'a> Tree<'a> {
         entry
     }
 
-    fn field_path(&mut self, object: &Value, target: bool) -> String {
+    pub(super) fn field_path(&mut self, object: &Value, target: bool) -> String {
         let mut paths = Vec::new();
         pointers(object, String::new(), &mut paths);
         if !target {
@@ -759,188 +522,5 @@ impl<'a> Tree<'a> {
             parts.push(self.random.one(&["fresh", "name", "[name=zz]", "0"]).into());
         }
         parts.join(".")
-    }
-
-    fn plugins(&mut self, dir: &str, out: &mut Map<String, Value>, all: &mut Objects) -> io::Result<()> {
-        if self.one_in(5) {
-            let mut configs = Vec::new();
-            for _ in 0..1 + self.random.below(2) {
-                configs.push(self.transformer(all));
-            }
-            let entries = self.placed(dir, "t", &configs)?;
-            out.insert("transformers".into(), Value::Array(entries));
-        }
-        if self.one_in(10) {
-            let kind = self.random.one(&["ConfigMap", "Secret"]);
-            let mut config = self.generator(dir, kind, all)?;
-            config["apiVersion"] = json!("builtin");
-            config["kind"] = json!(format!("{kind}Generator"));
-            let mut metadata = json!({"name": config["name"]});
-            if !config["namespace"].is_null() {
-                metadata["namespace"] = config["namespace"].clone();
-            }
-            config["metadata"] = metadata;
-            if let Some(map) = config.as_object_mut() {
-                map.remove("name");
-                map.remove("namespace");
-            }
-            let entries = self.placed(dir, "g", &[config])?;
-            out.insert("generators".into(), Value::Array(entries));
-        }
-        Ok(())
-    }
-
-    fn placed(&mut self, dir: &str, stem: &str, configs: &[Value]) -> io::Result<Vec<Value>> {
-        let mut entries = Vec::new();
-        for (at, config) in configs.iter().enumerate() {
-            let text = yaml::document(self.random, config);
-            if self.one_in(2) {
-                let name = format!("{stem}{at}.yaml");
-                self.file(&format!("{dir}/{name}"), &text)?;
-                entries.push(json!(name));
-            } else {
-                entries.push(json!(text));
-            }
-        }
-        Ok(entries)
-    }
-
-    fn transformer(&mut self, all: &Objects) -> Value {
-        let named = |kind: &str, number: usize| json!({"apiVersion": "builtin", "kind": kind, "metadata": {"name": format!("t{number}")}});
-        let number = self.random.below(1000);
-        let specs = json!([{"path": "metadata/name"}]);
-        match self.random.below(12) {
-            0 => {
-                let mut config = named("PrefixTransformer", number);
-                config["prefix"] = json!("tp-");
-                config["fieldSpecs"] = specs;
-                config
-            }
-            1 => {
-                let mut config = named("SuffixTransformer", number);
-                config["suffix"] = json!("-ts");
-                config["fieldSpecs"] = specs;
-                config
-            }
-            2 => {
-                let mut config = named("PrefixSuffixTransformer", number);
-                config["prefix"] = json!("q-");
-                config["suffix"] = json!("-z");
-                config["fieldSpecs"] = specs;
-                config
-            }
-            3 => {
-                let mut config = named("LabelTransformer", number);
-                config["labels"] = json!({"plug": "in"});
-                let paths = [
-                    json!({"path": "metadata/labels", "create": true}),
-                    json!({"path": "spec/selector", "kind": "Service"}),
-                ];
-                config["fieldSpecs"] = json!(paths[..1 + self.random.below(2)]);
-                config
-            }
-            4 => {
-                let mut config = named("AnnotationsTransformer", number);
-                config["annotations"] = json!({"plug": "1"});
-                config["fieldSpecs"] = json!([{"path": "metadata/annotations", "create": true}]);
-                config
-            }
-            5 => {
-                let mut config = named("NamespaceTransformer", number);
-                config["metadata"]["namespace"] = json!("plugged");
-                if self.one_in(2) {
-                    config["setRoleBindingSubjects"] =
-                        json!(self.random.one(&["none", "defaultOnly", "allServiceAccounts"]));
-                }
-                if self.one_in(2) {
-                    config["unsetOnly"] = json!(true);
-                }
-                config["fieldSpecs"] = json!([{"path": "metadata/namespace", "create": true}, {"path": "subjects", "kind": "RoleBinding"}]);
-                config
-            }
-            6 => {
-                let mut config = named("ImageTagTransformer", number);
-                config["imageTag"] = json!({"name": "nginx", "newTag": "plug"});
-                config
-            }
-            7 => {
-                let mut config = named("ReplicaCountTransformer", number);
-                let scaled = all.iter().find(|object| object["kind"] == "Deployment");
-                let name = scaled.map_or_else(|| "web".to_owned(), |object| id(object).2);
-                config["replica"] = json!({"name": name, "count": 4});
-                config["fieldSpecs"] = json!([{"path": "spec/replicas", "kind": "Deployment", "create": true}]);
-                config
-            }
-            8 => {
-                let mut config = named("PatchTransformer", number);
-                let patch = self.strategic(all);
-                config["patch"] = json!(yaml::document(self.random, &patch));
-                if self.one_in(2) {
-                    config["target"] = self.target(all);
-                }
-                config
-            }
-            9 => {
-                let mut config = named("PatchStrategicMergeTransformer", number);
-                let patch = self.strategic(all);
-                config["patches"] = json!(yaml::document(self.random, &patch));
-                config
-            }
-            10 => {
-                let object = self.random.pick(all).clone();
-                let (_, kind, name, _) = id(&object);
-                let mut config = named("PatchJson6902Transformer", number);
-                config["target"] = json!({"kind": kind, "name": name});
-                let operation = self.operation(&object);
-                config["jsonOp"] = json!(serde_json::to_string(&json!([operation])).expect("JSON"));
-                config
-            }
-            _ => {
-                let mut config = named("ReplacementTransformer", number);
-                config["replacements"] = json!([self.replacement(all)]);
-                config
-            }
-        }
-    }
-
-    fn configurations(&mut self, dir: &str, out: &mut Map<String, Value>) -> io::Result<()> {
-        let config = match self.random.below(6) {
-            0 => {
-                json!({"nameReference": [{"kind": "ConfigMap", "version": "v1", "fieldSpecs": [{"kind": "NodeProfile", "path": "spec/configMapRef/name"}, {"kind": "Widget", "path": "spec/configMapRef/name"}]}]})
-            }
-            1 => json!({"commonLabels": [{"path": "spec/extra/labels", "kind": "Widget", "create": true}]}),
-            2 => {
-                json!({"varReference": [{"path": "spec/template/spec/containers/image"}, {"path": "data", "kind": "ConfigMap"}]})
-            }
-            3 => json!({"images": [{"path": "spec/configMapRef/name", "kind": "Widget"}]}),
-            4 => json!({"commonAnnotations": [{"path": "spec/notes", "kind": "NodeProfile", "create": true}]}),
-            _ => {
-                json!({"namePrefix": [{"path": "spec/configMapRef/name"}], "namespace": [{"path": "spec/space", "kind": "Widget", "create": true}]})
-            }
-        };
-        let text = yaml::document(self.random, &config);
-        self.file(&format!("{dir}/config.yaml"), &text)?;
-        out.insert("configurations".into(), json!(["config.yaml"]));
-        Ok(())
-    }
-}
-
-/// The pointers of everything in a value.
-fn pointers(value: &Value, prefix: String, out: &mut Vec<String>) {
-    let step = |key: &str| format!("{prefix}/{}", key.replace('~', "~0").replace('/', "~1"));
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                out.push(step(key));
-                pointers(value, step(key), out);
-            }
-        }
-        Value::Array(items) => {
-            for (at, value) in items.iter().enumerate() {
-                out.push(format!("{prefix}/{at}"));
-                pointers(value, format!("{prefix}/{at}"), out);
-            }
-        }
-        _ => {}
     }
 }
