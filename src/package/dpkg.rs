@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::binary::Binary;
 use super::database;
-use super::helpers::Helpers;
+use super::helpers::{Helpers, neutral};
 use super::root::Root;
 use crate::error::{Context, Error, Result};
 use crate::report::Step;
@@ -55,7 +55,8 @@ impl<'a> Scripts<'a> {
     /// Runs `preinst install` as dpkg does: the control files lie in `tmp.ci`, gone afterwards.
     /// `dpkg` is the version of dpkg that scripts are told of.
     pub fn preinst(&self, root: &Root, binary: &Binary, dpkg: &str) -> Result<()> {
-        if !binary.files.contains_key("preinst") {
+        let Some(script) = binary.files.get("preinst") else { return Ok(()) };
+        if !self.plain && std::str::from_utf8(&script.bytes).is_ok_and(neutral::does_nothing) {
             return Ok(());
         }
         let folder = database::at(CONTROL)?;

@@ -1,14 +1,16 @@
 //! Helpers of maintainer scripts, made quick: programs that packages call often, laid over with our own for the time of
 //! `dpkg --configure`.
 //!
-//! Owns: [`Helpers`] and which programs they stand in for. Three ways, each with the same files as result: byte compiling
+//! Owns: [`Helpers`] and which programs they stand in for. Each way has the same files as result: byte compiling
 //! and a few long commands of scripts ([`scripts`]) are put off to workers that run the distribution's own program beside
 //! dpkg ([`workers`]); questions to the unit helper and the enabling of units are answered without starting Perl
-//! ([`systemd`]), certificates are linked by one process ([`certificates`]); host keys, which no image may
+//! ([`systemd`]), certificates are linked by one process ([`certificates`]); what does nothing in a first installation is
+//! left out ([`neutral`]); host keys, which no image may
 //! hold (seal removes them), are not made. What is not known to be equal goes to the program itself, which lies under
 //! another name meanwhile. `--plain-scripts` does without all of it.
 
 mod certificates;
+pub(super) mod neutral;
 mod python;
 mod scripts;
 mod systemd;
@@ -104,13 +106,15 @@ impl<'scope> Helpers<'scope> {
             asks |= ["py3compile", "deb-systemd-helper"].contains(&program);
             laid_over += 1;
         }
-        for (number, (target, text)) in scripts::edit(root)?.into_iter().enumerate() {
+        for (number, script) in scripts::edit(root)?.into_iter().enumerate() {
             let source = folder.path().join(format!("script-{number}"));
-            executable(&source, text.as_bytes())?;
-            job.binds.push(Bind { source, target, read_only: true });
-            executable(&folder.path().join(scripts::PROGRAM), scripts::LATER.as_bytes())?;
-            asks = true;
+            executable(&source, script.text.as_bytes())?;
+            job.binds.push(Bind { source, target: script.path, read_only: true });
+            asks |= script.later;
             laid_over += 1;
+        }
+        for (name, text) in [(scripts::PROGRAM, scripts::LATER), (neutral::LOCALES, neutral::LOCALES_PROGRAM)] {
+            executable(&folder.path().join(name), text.as_bytes())?;
         }
         if laid_over > 0 {
             job.binds.push(place.clone());

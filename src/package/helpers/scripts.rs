@@ -1,9 +1,11 @@
 //! Maintainer scripts with one long command each that nothing in the layer waits for: the command is put off to the
 //! [`workers`](super::workers).
 //!
-//! Owns: which commands, and [`edit`]. Only the text of the command itself is looked for, once and as a statement of its
-//! own; a script that has it in another form runs as it is. dpkg sees the edited script for the time of the job.
+//! Owns: which commands, and [`edit`], which leaves out what does nothing as well ([`neutral`]). Only the text of the
+//! command itself is looked for, once and as a statement of its own; a script that has it in another form runs as it is.
+//! dpkg sees the edited script for the time of the job.
 
+use super::neutral;
 use crate::error::Result;
 use crate::package::root::Root;
 use crate::tree::TreePath;
@@ -25,18 +27,33 @@ const INFO: &str = "var/lib/dpkg/info";
 /// Hooks of kernel packages that do not look at the list of modules, or are laid over.
 const KERNEL_HOOKS: [&[u8]; 4] = [b"apt-auto-removal", b"initramfs-tools", b"unattended-upgrades", b"zz-update-grub"];
 
+/// A script of the target in another form.
+pub(super) struct Edited {
+    pub path: TreePath,
+    pub text: String,
+    /// Whether it puts a command off.
+    pub later: bool,
+}
+
 /// Edited scripts by their paths in the target.
-pub(super) fn edit(root: &Root) -> Result<Vec<(TreePath, String)>> {
+pub(super) fn edit(root: &Root) -> Result<Vec<Edited>> {
     let folder = TreePath::literal(INFO);
     let mut edited = Vec::new();
     for name in root.names(&folder)? {
-        let Some(package) = std::str::from_utf8(&name).ok().and_then(|name| name.strip_suffix(".postinst")) else {
+        let Ok(file) = std::str::from_utf8(&name) else { continue };
+        let package = file.strip_suffix(".postinst");
+        if package.is_none() && !file.ends_with(".config") {
             continue;
-        };
-        let Some(command) = command(package) else { continue };
+        }
         let path = folder.join(&name);
-        if let Some(text) = put_off(&root.read_text(&path)?, &command) {
-            edited.push((path, text));
+        let original = root.read_text(&path)?;
+        let mut text = original.clone();
+        let command = package.and_then(command);
+        let later = command.and_then(|command| put_off(&text, &command)).map(|later| text = later).is_some();
+        let looped = neutral::loops(file, &text).map(|quick| text = quick).is_some();
+        let guarded = package.and_then(|_| neutral::guard(&text)).map(|guarded| text = guarded).is_some();
+        if later || looped || guarded {
+            edited.push(Edited { path, text, later });
         }
     }
     Ok(edited)
