@@ -26,9 +26,9 @@ use imagebuilder::tree::host::Folder;
 use imagebuilder::tree::store::Store;
 use imagebuilder::tree::{Digest, Entry, Kind, Mtime, Tree, TreePath};
 
-/// Services, capabilities, users, alternatives, diversions, certificates, byte-compiled Python, setuid programs.
+/// Services, capabilities, users, alternatives, diversions, certificates, byte-compiled Python, setuid programs, locales.
 const PACKAGES: &str = "systemd-sysv dbus udev iputils-ping e2fsprogs ca-certificates openssh-server sudo chrony \
-    python3-yaml libpam-systemd kmod";
+    python3-yaml libpam-systemd kmod locales tzdata";
 
 const MIRROR: &str = "http://deb.debian.org/debian";
 
