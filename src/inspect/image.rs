@@ -251,7 +251,7 @@ impl Image {
             file_system.listing().with_context(|| format!("reading {}", volume.describe()))
         };
         let mut medium = listing(0)?;
-        if !self.volumes.get(1).is_some_and(|volume| volume.partition.is_none()) {
+        if self.volumes.get(1).is_none_or(|volume| volume.partition.is_some()) {
             return Ok(Mounted { listing: medium, mounts: vec![(0, TreePath::root())] });
         }
         medium.remove(&TreePath::literal(SQUASHFS));

@@ -124,6 +124,14 @@ struct Writer<'a> {
     count: Blocks,
 }
 
+/// What became of a block.
+struct Done {
+    /// Else it was kept.
+    new: bool,
+    /// With the flag of their size; nothing for zeros.
+    bytes: Option<(u32, Vec<u8>)>,
+}
+
 /// What a thread works with.
 struct Worker {
     compressor: Compressor,
@@ -199,9 +207,9 @@ impl Writer<'_> {
             block(plan, plan.jobs[index as usize], block_size, keeper, worker).map(Some)
         };
         let (output, count) = (&mut self.output, &mut self.count);
-        let mut put = |index: u64, (new, bytes): (bool, Option<(u32, Vec<u8>)>)| {
-            *(if new { &mut count.made } else { &mut count.kept }) += 1;
-            let Some((flag, bytes)) = bytes else { return Ok(()) };
+        let mut put = |index: u64, done: Done| {
+            *(if done.new { &mut count.made } else { &mut count.kept }) += 1;
+            let Some((flag, bytes)) = done.bytes else { return Ok(()) };
             blocks[index as usize] = Block { start: output.at, size: bytes.len() as u32 | flag };
             output.put(&bytes)
         };
@@ -366,14 +374,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a block was made now, and what is written of it: flag and bytes, or nothing for zeros.
-fn block(
-    plan: &Plan<'_>,
-    job: Job,
-    block_size: u32,
-    keeper: Option<&Keeper<'_>>,
-    worker: &mut Worker,
-) -> Result<(bool, Option<(u32, Vec<u8>)>)> {
+fn block(plan: &Plan<'_>, job: Job, block_size: u32, keeper: Option<&Keeper<'_>>, worker: &mut Worker) -> Result<Done> {
     let keeper = keeper.map(|keeper| (keeper, keeper.key(plan, job)));
     let known = keeper.as_ref().and_then(|(keeper, key)| keeper.find(key));
     let new = known.is_none();
@@ -396,7 +397,7 @@ fn block(
         Packed::Raw => Some((DATA_RAW, worker.buffer.clone())),
         Packed::Compressed(bytes) => Some((0, bytes)),
     };
-    Ok((new, bytes))
+    Ok(Done { new, bytes })
 }
 
 /// The bytes of a block before compression.
