@@ -263,7 +263,7 @@ fn check_squashfs(tree: &Tree, seed: u64, at: &Path) {
     std::fs::remove_file(at.join("squashfs")).unwrap();
 }
 
-/// What our ISO 9660 holds: plain files, folders and links, not too deep and not too long.
+/// What our ISO 9660 holds: plain files, folders and links, not too deep and not too long, no later than its own time.
 fn for_iso(tree: &Tree) -> Tree {
     let mut out = Tree::new();
     for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
@@ -278,7 +278,7 @@ fn for_iso(tree: &Tree) -> Tree {
         let short =
             path.components().count() < 7 && path.components().all(|name| name.len() < 100) && out.len() < 5_000;
         if short && path.parent().is_some_and(|parent| out.contains(&parent)) {
-            let mtime = Mtime { seconds: entry.meta.mtime.seconds.clamp(0, 4_102_444_800), nanoseconds: 0 };
+            let mtime = Mtime { seconds: entry.meta.mtime.seconds.clamp(0, TIME.seconds), nanoseconds: 0 };
             let meta = imagebuilder::tree::Meta { mtime, xattrs: Default::default(), ..entry.meta.clone() };
             out.insert_raw(path.clone(), imagebuilder::tree::Entry { meta, kind, origin: "iso".into() });
         }
