@@ -8,14 +8,16 @@
 //! owners of the folder that mke2fs reads. The files that the Tree refers to are copied to the work folder first, so
 //! both read and write the same kind of memory. Each run is a process of its own, start and loading of the Tree counted.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
+use common::{largest, load, median, timed};
 use imagebuilder::error::{Context, Error, Result};
 use imagebuilder::format::disk::DiskImage;
 use imagebuilder::format::{ext4, raw};
-use imagebuilder::tree::store::Store;
+use imagebuilder::tree::store;
 use imagebuilder::tree::{Content, Digest, Entry, Kind, Meta, Mtime, Tree, TreePath, host::Folder};
 
 struct Arguments {
@@ -91,10 +93,6 @@ fn write(arguments: &Arguments, key: Digest) -> Result<()> {
     Ok(())
 }
 
-fn load(cache: &Path, key: Digest) -> Result<Tree> {
-    Store::open(cache)?.load(key)?.ok_or_else(|| Error::build("the tree is gone from the cache"))
-}
-
 /// More content behind as many names: every file so many times as long, with bytes from the start of its pack.
 fn stretch(tree: &mut Tree, times: u64) {
     for (_, entry) in tree.iter_mut() {
@@ -105,24 +103,6 @@ fn stretch(tree: &mut Tree, times: u64) {
             *content = Content::packed(content.digest(), size, pack.clone(), 0);
         }
     }
-}
-
-/// The Tree with the most entries.
-fn largest(cache: &Path) -> Result<(Digest, Tree)> {
-    let folder = cache.join("trees-v1");
-    let mut found: Option<(Digest, Tree)> = None;
-    for file in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = file.context("reading the cache")?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(key) = Digest::from_hex(&name).filter(|_| path.extension().is_some_and(|it| it == "tree")) else {
-            continue;
-        };
-        let tree = load(cache, key)?;
-        if found.as_ref().is_none_or(|(_, most)| tree.len() > most.len()) {
-            found = Some((key, tree));
-        }
-    }
-    found.ok_or_else(|| Error::build(format!("there is no tree in {}", folder.display())))
 }
 
 fn compare(arguments: &Arguments) -> Result<()> {
@@ -175,24 +155,9 @@ fn ours(arguments: &Arguments, cache: &Path, work: &Path, key: Digest, times: u6
     Ok(command)
 }
 
-fn timed(command: &mut Command) -> Result<(f64, String)> {
-    let began = Instant::now();
-    let output = command.output().with_context(|| format!("running {:?}", command.get_program()))?;
-    let wall = began.elapsed().as_secs_f64();
-    if !output.status.success() {
-        return Err(Error::build(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    Ok((wall, String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// The Tree's file and its packs.
 fn copy_store(from: &Path, to: &Path, key: Digest, tree: &Tree) -> Result<()> {
-    let (from, to) = (from.join("trees-v1"), to.join("trees-v1"));
+    let (from, to) = (from.join(store::folder_name()), to.join(store::folder_name()));
     std::fs::create_dir_all(&to).context("making a folder")?;
     let packs = contents(tree).filter_map(|content| content.segment()).map(|(pack, _)| pack.path.clone());
     let mut files: Vec<PathBuf> = packs.collect();

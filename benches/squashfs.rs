@@ -8,14 +8,15 @@
 //! Takes the largest Tree of the cache (the root file system of an image built before). Needs mksquashfs, and root for
 //! the owners of the folder that it reads. Each run is a process of its own, start and loading of the Tree counted.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
+use common::{largest, load, median, timed};
 use imagebuilder::error::{Context, Error, Result};
 use imagebuilder::format::squashfs;
-use imagebuilder::tree::store::{self, Store};
-use imagebuilder::tree::{Digest, Mtime, Tree, host::Folder};
+use imagebuilder::tree::{Digest, Mtime, host::Folder};
 
 struct Arguments {
     cache: PathBuf,
@@ -78,28 +79,6 @@ fn write(arguments: &Arguments, key: Digest) -> Result<()> {
     Ok(())
 }
 
-fn load(cache: &Path, key: Digest) -> Result<Tree> {
-    Store::open(cache)?.load(key)?.ok_or_else(|| Error::build("the tree is gone from the cache"))
-}
-
-/// The Tree with the most entries.
-fn largest(cache: &Path) -> Result<(Digest, Tree)> {
-    let folder = cache.join(store::folder_name());
-    let mut found: Option<(Digest, Tree)> = None;
-    for file in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
-        let path = file.context("reading the cache")?.path();
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(key) = Digest::from_hex(&name).filter(|_| path.extension().is_some_and(|it| it == "tree")) else {
-            continue;
-        };
-        let tree = load(cache, key)?;
-        if found.as_ref().is_none_or(|(_, most)| tree.len() > most.len()) {
-            found = Some((key, tree));
-        }
-    }
-    found.ok_or_else(|| Error::build(format!("there is no tree in {}", folder.display())))
-}
-
 fn compare(arguments: &Arguments) -> Result<()> {
     let (key, tree) = largest(&arguments.cache)?;
     println!("tree {key}: {} entries", tree.len());
@@ -133,19 +112,4 @@ fn compare(arguments: &Arguments) -> Result<()> {
     println!("size: ours {own_size}, mksquashfs {their_size}, ratio {:.3}", own_size as f64 / their_size as f64);
     drop(folder);
     Ok(())
-}
-
-fn timed(command: &mut Command) -> Result<(f64, String)> {
-    let began = Instant::now();
-    let output = command.output().with_context(|| format!("running {:?}", command.get_program()))?;
-    let wall = began.elapsed().as_secs_f64();
-    if !output.status.success() {
-        return Err(Error::build(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    Ok((wall, String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
