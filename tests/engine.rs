@@ -448,6 +448,31 @@ fn troubles_of_the_builder_inside_are_the_callers() {
     nothing_left(&daemon);
 }
 
+/// Podman 4.3 has states of containers that Docker does not know, and leaves streams of logs open.
+#[test]
+fn a_daemon_with_ways_of_its_own() {
+    let ends_with = |code: i64| {
+        Daemon::start(move |method, path| match (method, path) {
+            ("GET", "/containers/c0ffee/logs") => Some(Answer::Hang(frame(1, "the summary\n"))),
+            ("POST", "/containers/c0ffee/wait") => Some(Answer::Json(200, json!({"StatusCode": code, "Error": null}))),
+            ("GET", "/containers/c0ffee/json") => {
+                let state = json!({"Status": "stopped", "Running": false, "ExitCode": code});
+                Some(Answer::Json(200, json!({"Id": "c0ffee", "State": state})))
+            }
+            _ => None,
+        })
+    };
+    let daemon = ends_with(0);
+    let output = daemon.build(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "the summary\n");
+    nothing_left(&daemon);
+    let daemon = ends_with(6);
+    let output = daemon.build(&[]);
+    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
+    nothing_left(&daemon);
+}
+
 #[test]
 fn a_daemon_that_goes_away_and_comes_back() {
     let gone: Arc<Mutex<Option<std::time::Instant>>> = Arc::default();

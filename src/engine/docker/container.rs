@@ -6,16 +6,17 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bollard::container::LogOutput;
+use bollard::errors::Error as Bollard;
 use bollard::models::{ContainerCreateBody, ContainerState, HostConfig, HostConfigLogConfig, Mount, MountType};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, StopContainerOptionsBuilder,
+    StartContainerOptions, StopContainerOptionsBuilder, WaitContainerOptions,
 };
-use futures_util::StreamExt;
 use futures_util::future::{Either, select};
+use futures_util::{FutureExt, StreamExt};
 
 use super::{Daemon, TICK, failure};
 use crate::error::{Context, Error, Kind, Result};
@@ -27,6 +28,8 @@ pub const LABEL: &str = "org.airshipit.imagebuilder";
 const GRACE: i32 = 40;
 /// How long a daemon that went away is waited for, to remove what is left in it.
 const RETURN: Duration = Duration::from_secs(15);
+/// Of a container that has ended: Podman's streams of logs may stay open after the last of its output.
+const QUIET: Duration = Duration::from_secs(3);
 /// Of the daemon's log drivers, those whose logs can be followed.
 const READABLE: [&str; 5] = ["json-file", "local", "journald", "k8s-file", ""];
 
@@ -180,24 +183,40 @@ fn gone(error: &Error) -> Error {
 async fn follow(daemon: &Daemon, id: &str, listen: &mut dyn FnMut(Piece<'_>)) -> Result<()> {
     let options = LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).build();
     let mut output = std::pin::pin!(daemon.client.logs(id, Some(options)));
+    let mut exit = daemon.client.wait_container(id, None::<WaitContainerOptions>);
+    let mut exit = Some(exit.next());
+    let (mut has_ended, mut heard) = (false, Instant::now());
     let mut asked: Option<Error> = None;
     loop {
         let next = output.next();
         let tick = std::pin::pin!(tokio::time::sleep(TICK));
         match select(next, tick).await {
             Either::Left((None, _)) => return asked.map_or(Ok(()), Err),
-            Either::Left((Some(Ok(LogOutput::StdErr { message })), _)) => listen(Piece::Error(&message)),
-            Either::Left((Some(Ok(other)), _)) => listen(Piece::Out(other.as_ref())),
+            Either::Left((Some(Ok(piece)), _)) => {
+                heard = Instant::now();
+                match piece {
+                    LogOutput::StdErr { message } => listen(Piece::Error(&message)),
+                    other => listen(Piece::Out(other.as_ref())),
+                }
+            }
             Either::Left((Some(Err(error)), _)) => {
                 return Err(asked.unwrap_or_else(|| failure::explain(error, &daemon.endpoint)));
             }
-            Either::Right(_) if asked.is_none() => {
-                if let Err(error) = interrupt::check() {
-                    asked = Some(error);
-                    stop(daemon, id).await;
+            Either::Right(_) => {
+                if let Some(told) = exit.as_mut().and_then(|exit| exit.now_or_never()) {
+                    exit = None;
+                    has_ended = matches!(told, Some(Ok(_) | Err(Bollard::DockerContainerWaitError { .. })));
+                }
+                if has_ended && heard.elapsed() > QUIET {
+                    return asked.map_or(Ok(()), Err);
+                }
+                if asked.is_none() {
+                    if let Err(error) = interrupt::check() {
+                        asked = Some(error);
+                        stop(daemon, id).await;
+                    }
                 }
             }
-            Either::Right(_) => {}
         }
     }
 }
@@ -212,11 +231,14 @@ pub(super) async fn stop(daemon: &Daemon, id: &str) {
 
 /// The output has ended, so the container is about to.
 pub(super) async fn ended(daemon: &Daemon, id: &str) -> Result<ContainerState> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
-        let inspected = daemon.client.inspect_container(id, None::<InspectContainerOptions>).await;
-        let inspected = inspected.map_err(|error| gone(&failure::explain(error, &daemon.endpoint)))?;
-        let state = inspected.state.unwrap_or_default();
+        let state = match daemon.client.inspect_container(id, None::<InspectContainerOptions>).await {
+            Ok(inspected) => inspected.state.unwrap_or_default(),
+            // Podman has states that Docker does not know.
+            Err(Bollard::JsonDataError { .. } | Bollard::JsonSerdeError { .. }) => exit_code(daemon, id).await?,
+            Err(error) => return Err(gone(&failure::explain(error, &daemon.endpoint))),
+        };
         if state.running != Some(true) {
             return Ok(state);
         }
@@ -228,14 +250,26 @@ pub(super) async fn ended(daemon: &Daemon, id: &str) -> Result<ContainerState> {
     }
 }
 
+/// Of a container that has ended; all that can be asked for without its state.
+async fn exit_code(daemon: &Daemon, id: &str) -> Result<ContainerState> {
+    let told = super::patient(daemon.client.wait_container(id, None::<WaitContainerOptions>).next()).await?;
+    let code = match told {
+        Some(Ok(response)) => response.status_code,
+        Some(Err(Bollard::DockerContainerWaitError { code, .. })) => code,
+        Some(Err(error)) => return Err(gone(&failure::explain(error, &daemon.endpoint))),
+        None => -1,
+    };
+    Ok(ContainerState { exit_code: Some(code), ..ContainerState::default() })
+}
+
 /// Removes the container, running or not. Not to be interrupted; a daemon that is away may come back.
 pub(super) async fn remove(daemon: &Daemon, id: &str) -> Result<()> {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     loop {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
         let error = match daemon.client.remove_container(id, Some(options)).await {
             // Gone, or somebody else is at it.
-            Ok(()) | Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {
+            Ok(()) | Err(Bollard::DockerResponseServerError { status_code: 404 | 409, .. }) => {
                 return Ok(());
             }
             Err(error) => failure::explain(error, &daemon.endpoint),
