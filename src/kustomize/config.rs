@@ -85,6 +85,8 @@ impl Config {
         common_labels.push(metadata.clone());
         let mut common_annotations = vec![spec("", "metadata/annotations", true)];
         common_annotations.extend(template_fields("annotations"));
+        // Of annotations, those of stateful sets of every group.
+        common_annotations.iter_mut().filter(|spec| spec.kind == "StatefulSet").for_each(|spec| spec.group.clear());
         Config {
             name_prefix: name.clone(),
             name_suffix: name,
@@ -159,9 +161,9 @@ fn selectors() -> Specs {
     specs
 }
 
+/// Beside `metadata/namespace`, which is set in any case.
 fn namespaces() -> Specs {
     vec![
-        spec("", "metadata/namespace", true),
         spec("/v1/Namespace", "metadata/name", true),
         spec("apiregistration.k8s.io//APIService", "spec/service/namespace", true),
         at("apiextensions.k8s.io//CustomResourceDefinition", "spec/conversion/webhook/clientConfig/service/namespace"),
@@ -294,6 +296,10 @@ fn references() -> Vec<NameReference> {
             ],
         ),
         reference("scheduling.k8s.io/v1/PriorityClass", in_pods(&USERS, &["priorityClassName"])),
+        reference(
+            "admissionregistration.k8s.io//ValidatingAdmissionPolicy",
+            vec![at("admissionregistration.k8s.io//ValidatingAdmissionPolicyBinding", "spec/policyName")],
+        ),
     ]
 }
 
@@ -313,9 +319,13 @@ fn variables() -> Specs {
             "initContainers/volumeMounts/mountPath",
         ],
     );
-    let with_volumes: Vec<&str> = kinds.iter().copied().filter(|kind| *kind != "StatefulSet").collect();
+    let with_volumes: Vec<&str> =
+        kinds.iter().copied().filter(|kind| !["StatefulSet", "CronJob"].contains(kind)).collect();
     specs.extend(in_pods(&with_volumes, &["volumes/nfs/server"]));
     specs.extend([
+        // Kustomize looks for it here, where it cannot be.
+        at("CronJob", "spec/jobTemplate/spec/template/volumes/nfs/server"),
+        at("Deployment", "spec/template/metadata/annotations"),
         at("Ingress", "spec/rules/host"),
         at("Ingress", "spec/tls/hosts"),
         at("Ingress", "spec/tls/secretName"),

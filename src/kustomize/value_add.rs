@@ -92,7 +92,8 @@ impl ValueAdd {
         let Value::Scalar(scalar) = &node.value else {
             return Err(Diagnostic::on(node, format!("expected a path, found {}", node.describe())).into());
         };
-        let mut parts: Vec<&str> = scalar.text.split('/').collect();
+        // Of no text, there are no parts.
+        let mut parts: Vec<&str> = scalar.text.split('/').skip(usize::from(scalar.text.is_empty())).collect();
         let absolute = scalar.text.starts_with('/');
         if absolute {
             parts.remove(0);
