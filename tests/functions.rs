@@ -384,14 +384,18 @@ fn a_real_engine() {
         command.arg("render").arg(dir.path()).stdin(Stdio::null()).output().unwrap()
     };
     let good = render(&format!("container: {{image: '{tag}'}}"));
-    let bad = render(&format!("container: {{image: '{tag}', envs: [FAIL=1], mounts: [{{src: r.yaml, dst: /in.yaml}}]}}"));
+    let bad =
+        render(&format!("container: {{image: '{tag}', envs: [FAIL=1], mounts: [{{src: r.yaml, dst: /in.yaml}}]}}"));
     let left = docker(&["ps", "-aq", "--filter", &format!("ancestor={tag}")]).unwrap();
     _ = docker(&["rmi", "-f", &tag]);
     let (text, errors) = (String::from_utf8_lossy(&good.stdout), String::from_utf8_lossy(&good.stderr));
     assert!(good.status.success() && text.contains("x: six\n") && text.contains("z: \"3\"\n"), "{text}{errors}");
     let errors = String::from_utf8_lossy(&bad.stderr);
     assert_eq!(bad.status.code(), Some(3), "{errors}");
-    assert!(errors.contains("it ends with 4") && errors.contains("it says: uid 65534, mounted 0, writable -1"), "{errors}");
+    assert!(
+        errors.contains("it ends with 4") && errors.contains("it says: uid 65534, mounted 0, writable -1"),
+        "{errors}"
+    );
     assert!(errors.contains("net     lo:") && !errors.contains("eth0"), "{errors}");
     assert!(left.stdout.is_empty(), "containers are left");
 }

@@ -23,6 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
             if text.contains(".nan") {
                 continue;
             }
+            // Line breaks to YAML 1.1, which kustomize writes; to YAML 1.2, which is read here, they are not.
+            if text.contains(['\u{2028}', '\u{2029}']) {
+                continue;
+            }
             let again = Loader::default().text("written", text.as_bytes());
             let again = again.unwrap_or_else(|error| panic!("{error}\n{text}")).documents;
             if !node.is_null() && again.first().is_none_or(|first| written(first) != text) {

@@ -70,6 +70,8 @@ impl Loader {
     pub fn text_of(self, folder: Option<&str>, name: &str, bytes: &[u8]) -> Result<Loaded> {
         let mut source = Source::in_folder(name, decode_text(name, bytes)?, folder);
         let (mut first, mut work) = (None, 0);
+        // Each time another quoted text of several lines is mended; what needs more is no such text.
+        let mut rereads = source.text().lines().count() / 2;
         loop {
             let (read, thin) = Run::new(self, &source, source.text()).finish();
             let error = match read {
@@ -79,7 +81,9 @@ impl Loader {
             // Other readers take quoted text whose lines are indented too little. What they stand for is known, so it is
             // read again with more indentation; if that leads nowhere, the first error is the one to tell.
             work += source.text().len();
-            let wider = thin.filter(|_| work <= REREAD_LIMIT).and_then(|at| with_indent(source.text(), at));
+            let again = work <= REREAD_LIMIT && rereads > 0;
+            rereads = rereads.saturating_sub(1);
+            let wider = thin.filter(|_| again).and_then(|at| with_indent(source.text(), at));
             let Some(wider) = wider else { return Err(error) };
             first = Some(error);
             source = Source::in_folder(name, wider, folder);
