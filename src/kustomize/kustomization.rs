@@ -27,7 +27,6 @@ const NEVER: [&str; 3] = ["helmCharts", "helmGlobals", "helmChartInflationGenera
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-#[expect(dead_code, reason = "fields that are refused or read from the node are only named, so that they are known")]
 pub struct Kustomization {
     pub api_version: Option<String>,
     pub kind: Option<String>,
