@@ -90,6 +90,41 @@ fn docker_loads_the_archive() {
     assert!(folder.path().join("copied/data-plane.qcow2.md5sum").exists());
 }
 
+/// The command of the init container `qcow-bundle` in Airship's Ironic.
+#[test]
+fn an_init_container_copies_the_images() {
+    let docker = |words: &[&str]| Command::new("docker").args(words).stdin(Stdio::null()).output();
+    if !docker(&["version", "--format", "{{.Server.Version}}"]).is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: no Docker daemon answers");
+    }
+    let folder = images();
+    let tag = format!("imagebuilder-test-{}/qcow-bundle:2", std::process::id());
+    let here = folder.path().to_str().unwrap();
+    let shell = ["--base", "ubuntu", "--cache-dir", "cache", "--tag", &tag, "--archive", "bundle.tar"];
+    let packed =
+        bundle(folder.path(), &[&["control-plane.qcow2", "data-plane.qcow2"][..], &shell].concat(), folder.path());
+    if packed.status.code() == Some(5) {
+        return eprintln!("skipped: no package archive can be reached: {}", words(&packed));
+    }
+    assert!(packed.status.success(), "{}", words(&packed));
+    let loaded = docker(&["load", "--input", &format!("{here}/bundle.tar")]).unwrap();
+    assert!(loaded.status.success(), "{}", words(&loaded));
+    std::fs::create_dir_all(folder.path().join("shared/html/images")).unwrap();
+    let line = "cp /qcows/*.qcow2 /qcows/*.qcow2.md5sum /shared/html/images/\n\
+                [ -f /qcows/control-plane.qcow2 ] && cp -n /qcows/control-plane.qcow2 /shared/html/images/data-plane.qcow2\n\
+                sed -i 's/control-plane.qcow2/data-plane.qcow2/g' /shared/html/images/data-plane.qcow2.md5sum";
+    let volume = format!("{here}/shared:/shared");
+    let ran =
+        docker(&["run", "--rm", "--network", "none", "-v", &volume, "--entrypoint", "sh", &tag, "-c", line]).unwrap();
+    let _ = docker(&["rmi", &tag]);
+    assert!(ran.status.success(), "{}", words(&ran));
+    for name in ["control-plane.qcow2", "data-plane.qcow2"] {
+        let copied = std::fs::read(folder.path().join("shared/html/images").join(name)).unwrap();
+        assert_eq!(copied, std::fs::read(folder.path().join(name)).unwrap());
+        assert!(folder.path().join(format!("shared/html/images/{name}.md5sum")).exists());
+    }
+}
+
 /// Debian's registry on a free port of this machine; ended when dropped.
 struct Registry {
     process: Child,
