@@ -239,6 +239,9 @@ impl Dockerd {
 impl Drop for Dockerd {
     fn drop(&mut self) {
         self.stop(libc::SIGTERM);
+        // It leaves the bind mount of its network namespace behind, which would keep the folder.
+        let left = self.dir.path().join("exec/netns/default");
+        let _ = Command::new("umount").arg(left).stderr(Stdio::null()).status();
     }
 }
 

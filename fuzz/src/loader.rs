@@ -11,7 +11,7 @@ mod error;
 #[path = "../../src/interrupt.rs"]
 mod interrupt;
 
-use document::{Loader, document as written};
+use document::{Loader, Node, document as written};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -29,9 +29,22 @@ fuzz_target!(|bytes: &[u8]| {
             }
             let again = Loader::default().text("written", text.as_bytes());
             let again = again.unwrap_or_else(|error| panic!("{error}\n{text}")).documents;
-            if !node.is_null() && again.first().is_none_or(|first| written(first) != text) {
+            let same = again.first().is_some_and(|first| written(&ordered(first)) == written(&ordered(node)));
+            if !node.is_null() && !same {
                 panic!("reads differently:\n{text}");
             }
         }
     }
 });
+
+/// With the keys of every mapping by their bytes: kustomize's order of keys that mix punctuation and digits depends on
+/// the order they had.
+fn ordered(node: &Node) -> Node {
+    let mut node = node.clone();
+    node.walk_mut(&mut |node| {
+        if let Some(mapping) = node.as_mapping_mut() {
+            mapping.entries.sort_by(|one, other| one.key.text.cmp(&other.key.text));
+        }
+    });
+    node
+}
