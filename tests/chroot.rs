@@ -58,6 +58,16 @@ impl Target {
         self.area.path().join("root")
     }
 
+    /// A program of the host, with its libraries.
+    fn bring(&self, program: &Path) {
+        std::fs::copy(program, self.root().join("bin").join(program.file_name().unwrap())).unwrap();
+        for library in libraries(program) {
+            let place = self.root().join(library.strip_prefix("/").unwrap());
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::copy(&library, &place).unwrap();
+        }
+    }
+
     fn run(&self, script: &str, binds: Vec<Bind>) -> Result<(Finished, Vec<String>)> {
         let mut lines = Vec::new();
         let mut job = Job { binds, stdin: b"from stdin\n".to_vec(), ..Job::new(["sh", "-c", script]) };
@@ -360,12 +370,7 @@ fn modes_and_access_lists_are_set_without_a_proc() {
         return eprintln!("skipped: no `systemd-tmpfiles`");
     }
     let target = Target::new();
-    std::fs::copy(program, target.root().join("bin/systemd-tmpfiles")).unwrap();
-    for library in libraries(program) {
-        let place = target.root().join(library.strip_prefix("/").unwrap());
-        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-        std::fs::copy(&library, &place).unwrap();
-    }
+    target.bring(program);
     std::fs::write(target.root().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
     std::fs::write(target.root().join("etc/group"), "root:x:0:\nlog:x:999:\n").unwrap();
     let rules = "d /journal 2755 root log - -\na+ /journal - - - - d:group::r-x,d:group:log:r-x\nL+ /etc/mtab - - - - ../proc/self/mounts\nx /tmp/%b-*\n";
@@ -378,4 +383,34 @@ fn modes_and_access_lists_are_set_without_a_proc() {
     let length = rustix::fs::lgetxattr(&journal, "system.posix_acl_default", &mut list);
     assert!(length.is_ok_and(|length| length > 0), "{length:?} {}", finished.tail);
     assert!(target.root().join("etc/mtab").is_symlink());
+}
+
+/// systemd 255 looks at `/proc` through a descriptor; its systemd-hwdb(8) writes a file without a name, and names it then.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_file_without_a_name_is_named_without_a_proc() {
+    let program = Path::new("/usr/bin/perl");
+    if !usable() || !program.exists() {
+        return eprintln!("skipped: no `perl`");
+    }
+    let target = Target::new();
+    target.bring(program);
+    // Leads into the target, as everything does there.
+    std::os::unix::fs::symlink("/tmp", target.root().join("link")).unwrap();
+    // O_TMPFILE | O_RDWR, linkat(2) with AT_SYMLINK_FOLLOW; O_DIRECTORY, fstatfs(2).
+    let script = r#"
+        sysopen(F, "/tmp", 020200002) or die "tmpfile: $!"; syswrite(F, "text");
+        sub name { $! = 0; my ($from, $to) = ("/proc/self/fd/" . fileno(F), @_); my $done = syscall(265, -100, $from, -100, $to, 0x400); print "$done $!\n" }
+        name("/link/named"); name("/link/named"); name("/link/none/named");
+        for $path ("/proc", "/tmp") {
+            sysopen(D, $path, 0200000) or die "$path: $!"; my $answer = "\0" x 120;
+            syscall(138, fileno(D), $answer) == 0 or die; printf "%s %s\n", $path, unpack("q", $answer) == 0x9FA0 ? "proc" : "other";
+            close(D);
+        }"#;
+    std::fs::write(target.root().join("tmp/script"), script).unwrap();
+    let (finished, _) = target.run("LC_ALL=C perl /tmp/script", Vec::new()).unwrap();
+    let said: Vec<&str> = finished.tail.lines().collect();
+    assert_eq!(said, ["0 ", "-1 File exists", "-1 No such file or directory", "/proc proc", "/tmp other"]);
+    assert_eq!(std::fs::read_to_string(target.root().join("tmp/named")).unwrap(), "text");
+    assert!(!Path::new("/tmp/named").exists());
 }

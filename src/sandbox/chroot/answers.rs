@@ -2,7 +2,8 @@
 //!
 //! Owns: [`answer`]. uname(2) has the fixed host name; `/proc` is what it should be for statfs(2); and what is done by way
 //! of `/proc/self/fd/N` (also named `/dev/fd/N`, `/dev/stdin` and so on), for which no file can stand in, is done with the
-//! link of that process in the real `/proc`, which the init sees: stat, chmod, extended attributes, readlink and open.
+//! link of that process in the real `/proc`, which the init sees: stat, chmod, extended attributes, readlink, open and naming
+//! a file that has no name.
 //! systemd's programs do nearly everything that way. All else is the kernel's to answer, and so is that
 //! for a process that is not root: the init has rights that it does not have. As everything after `clone`: system
 //! calls only, no allocation, no lock, no panic; and those that the filter asks about only through [`ask`].
@@ -22,6 +23,8 @@ const CONTINUE: u32 = 1;
 const PROC_MAGIC: libc::__fsword_t = 0x9FA0;
 /// Longer paths are none that are looked for.
 const PATH_BYTES: usize = 32;
+/// `NAME_MAX` of linux/limits.h, and a zero byte.
+const NAME_BYTES: usize = 256;
 /// Larger extended attributes are not set this way.
 const ATTRIBUTE_BYTES: usize = 4096;
 const HERE: u64 = libc::AT_FDCWD as u64;
@@ -113,16 +116,21 @@ impl Asked<'_> {
                 return self.put(first, (&raw const self.setup.identity).cast(), size_of::<libc::utsname>());
             }
             let mut text = [0u8; PATH_BYTES];
-            if call == libc::SYS_statfs {
-                let path = self.path_at(first, &mut text)?;
-                if path != b"/proc" && path != b"/proc/" {
+            if call == libc::SYS_statfs || call == libc::SYS_fstatfs {
+                let asked_for = match call {
+                    libc::SYS_statfs => matches!(self.path_at(first, &mut text)?, b"/proc" | b"/proc/"),
+                    // systemd 255 opens the folder first.
+                    _ => self.is_proc(first)?,
+                };
+                if !asked_for {
                     return None;
                 }
                 let mut answer: libc::statfs = std::mem::zeroed();
                 (answer.f_type, answer.f_bsize, answer.f_namelen) = (PROC_MAGIC, 4096, 255);
                 return self.put(second, (&raw const answer).cast(), size_of::<libc::statfs>());
             }
-            let with_folder = [libc::SYS_fchmodat, libc::SYS_newfstatat, libc::SYS_openat, libc::SYS_readlinkat];
+            let with_folder =
+                [libc::SYS_fchmodat, libc::SYS_newfstatat, libc::SYS_openat, libc::SYS_readlinkat, libc::SYS_linkat];
             let at_folder = with_folder.contains(&call);
             let path = self.path_at(if at_folder { second } else { first }, &mut text)?;
             let link = descriptor_link(self.question.pid as libc::pid_t, descriptor(path)?);
@@ -131,6 +139,19 @@ impl Asked<'_> {
             }
             self.through(call, at_folder, path, link.as_ptr() as u64)
         }
+    }
+
+    /// Whether a descriptor of the process is `/proc` below its root.
+    unsafe fn is_proc(&self, descriptor: u64) -> Option<bool> {
+        let link = descriptor_link(self.question.pid as libc::pid_t, descriptor as libc::c_int);
+        let mut text = [0u8; libc::PATH_MAX as usize];
+        // SAFETY: the buffer outlives the call; the link ends with a zero byte.
+        let length = unsafe {
+            let (link, text_at) = (link.as_ptr() as u64, text.as_mut_ptr() as u64);
+            ask(libc::SYS_readlinkat, [HERE, link, text_at, text.len() as u64, 0])
+        };
+        let path = text.get(..usize::try_from(length).ok()?)?;
+        Some(path.strip_suffix(b"/proc") == Some(self.setup.root.as_bytes()))
     }
 
     /// Does with a link of the real `/proc` what a process wants done with `/proc/self/fd/N`.
@@ -145,6 +166,7 @@ impl Asked<'_> {
                 libc::SYS_readlinkat => self.read_link(path, link, second, third),
                 libc::SYS_newfstatat => self.stat(link, second),
                 libc::SYS_fchmodat => done(ask(call, [HERE, link, second, 0, 0])),
+                libc::SYS_linkat => self.name(link, third, fourth),
                 libc::SYS_getxattr => self.get_attribute(link, second, third, fourth),
                 libc::SYS_setxattr => self.set_attribute(link, [second, third, fourth, fifth]),
                 libc::SYS_removexattr => {
@@ -187,6 +209,44 @@ impl Asked<'_> {
             libc::close(opened);
             // Linux before 5.9 has no way to give one.
             (given >= 0).then_some(given.into())
+        }
+    }
+
+    /// Gives a file without a name (`O_TMPFILE`) one, as linkat(2) of `/proc/self/fd/N` does; of absolute paths only.
+    unsafe fn name(&self, link: u64, place: u64, flags: u64) -> Option<i64> {
+        if flags as libc::c_int & libc::AT_SYMLINK_FOLLOW == 0 {
+            return None;
+        }
+        let mut path = [0u8; libc::PATH_MAX as usize];
+        let mut name = [0u8; NAME_BYTES];
+        // SAFETY: buffers and the structure outlive the calls; all names end with a zero byte.
+        unsafe {
+            let read = libc::pread(self.memory, path.as_mut_ptr().cast(), path.len() - 1, place as libc::off_t);
+            let end = path.get(..usize::try_from(read).ok()?)?.iter().position(|byte| *byte == 0)?;
+            let start = path[..end].iter().rposition(|byte| *byte == b'/')? + 1;
+            if path[0] != b'/' || start == end || end - start >= name.len() {
+                return None;
+            }
+            name[..end - start].copy_from_slice(&path[start..end]);
+            path[start] = 0;
+            let root = proc_path(self.question.pid as libc::pid_t, b"/root");
+            let root = open(root.as_ptr().cast(), libc::O_PATH | libc::O_DIRECTORY);
+            if root < 0 {
+                return None;
+            }
+            // Links on the way lead to what they name below that root.
+            let mut how: libc::open_how = std::mem::zeroed();
+            (how.flags, how.resolve) = ((libc::O_PATH | libc::O_DIRECTORY) as u64, libc::RESOLVE_IN_ROOT);
+            let (parent, how) = (path.as_ptr() as u64, (&raw const how) as u64);
+            let folder = ask(libc::SYS_openat2, [root as u64, parent, how, size_of::<libc::open_how>() as u64, 0]);
+            let mut outcome = done(folder);
+            if folder >= 0 {
+                let flags = libc::AT_SYMLINK_FOLLOW as u64;
+                outcome = done(ask(libc::SYS_linkat, [HERE, link, folder as u64, name.as_ptr() as u64, flags]));
+                libc::close(folder as libc::c_int);
+            }
+            libc::close(root);
+            outcome
         }
     }
 

@@ -62,6 +62,7 @@ const MISSING: [libc::c_long; 3] = [libc::SYS_io_uring_setup, libc::SYS_io_uring
 pub(super) const ASKED: &[libc::c_long] = &[
     libc::SYS_uname,
     libc::SYS_statfs,
+    libc::SYS_fstatfs,
     libc::SYS_fchmodat,
     libc::SYS_getxattr,
     libc::SYS_setxattr,
@@ -76,7 +77,7 @@ pub(super) const ASKED: &[libc::c_long] = &[
 /// The same, where no flag is set: stat(2) of a path, links followed. lstat(2) and fstat(2) are by far more frequent.
 const ASKED_WITHOUT_FLAGS: (libc::c_long, u32) = (libc::SYS_newfstatat, ARGUMENT + 3 * 8);
 /// The same, with a path that does not begin at a descriptor.
-const ASKED_WITHOUT_FOLDER: [libc::c_long; 2] = [libc::SYS_openat, libc::SYS_readlinkat];
+const ASKED_WITHOUT_FOLDER: [libc::c_long; 3] = [libc::SYS_openat, libc::SYS_readlinkat, libc::SYS_linkat];
 /// The init asks itself nothing: it has this as the last argument, which none of these calls has.
 pub(super) const OWN: u32 = 0x6962_6c64;
 
