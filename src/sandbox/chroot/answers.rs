@@ -1,12 +1,11 @@
 //! What the init process of a job answers to programs (seccomp_unotify(2)).
 //!
-//! Owns: [`answer`]. uname(2) has the fixed host name; `/proc` is what it should be for statfs(2); and what is done by way
-//! of `/proc/self/fd/N` (also named `/dev/fd/N`, `/dev/stdin` and so on), for which no file can stand in, is done with the
-//! link of that process in the real `/proc`, which the init sees: stat, chmod, extended attributes, readlink, open and naming
-//! a file that has no name.
-//! systemd's programs do nearly everything that way. All else is the kernel's to answer, and so is that
-//! for a process that is not root: the init has rights that it does not have. As everything after `clone`: system
-//! calls only, no allocation, no lock, no panic; and those that the filter asks about only through [`ask`].
+//! Owns: [`answer`]. uname(2) has the fixed host name; `/proc` is what it should be for statfs(2) and fstatfs(2); and what is
+//! done by way of `/proc/self/fd/N` (also named `/dev/fd/N`, `/dev/stdin` and so on), for which no file can stand in, is done
+//! with the link of that process in the real `/proc`, which the init sees: stat, chmod, extended attributes, readlink, open
+//! and naming a file that has no name. systemd's programs do nearly everything that way. All else is the kernel's to answer,
+//! and so is that for a process that is not root: the init has rights that it does not have. As everything after `clone`:
+//! system calls only, no allocation, no lock, no panic; and those that the filter asks about only through [`ask`].
 
 use std::os::fd::RawFd;
 
