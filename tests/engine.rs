@@ -1,8 +1,11 @@
 //! Engine `docker` against a daemon that is not one: what is asked of it, and what each of its troubles becomes (clear
-//! error, exit code, nothing left behind). `engine_real` in the same file talks to a real one where DOCKER_HOST names it.
+//! error, exit code, nothing left behind). One test asks a real one, whose builder's image IMAGEBUILDER_TEST_IMAGE names.
+
+#[path = "support/daemon.rs"]
+mod daemon;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daemon::Request;
 use serde_json::{Value, json};
 
 /// What a request gets.
@@ -133,29 +137,9 @@ impl Daemon {
 }
 
 fn serve(connection: UnixStream, script: &Script, log: &Mutex<Vec<(String, String)>>) {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
-    let mut line = String::new();
-    if reader.read_line(&mut line).unwrap_or(0) == 0 {
-        return;
-    }
-    let mut length = 0;
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header).unwrap_or(0) <= 2 {
-            break;
-        }
-        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let mut words = line.split(' ');
-    let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    let path = target.split('?').next().unwrap();
-    // The version stands first: /v1.41/info
-    let path = path.strip_prefix("/v1.").and_then(|rest| rest.find('/').map(|at| &rest[at..])).unwrap_or(path);
-    log.lock().unwrap().push((format!("{method} {path}"), String::from_utf8_lossy(&body).into_owned()));
+    let Some(Request { method, path, body }) = Request::read(&mut BufReader::new(&connection)) else { return };
+    let (method, path) = (method.as_str(), path.as_str());
+    log.lock().unwrap().push((format!("{method} {path}"), body));
     let mut out = &connection;
     let head =
         |kind: &str, status: u16| format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {kind}\r\n\r\n");

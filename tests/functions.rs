@@ -1,13 +1,17 @@
 //! Functions in containers: what they are given, what is made of what they print, and what is said when they fail. The
 //! container engine is a listener that acts like one; `a_real_engine` asks a real one, where one answers.
 
+#[path = "support/daemon.rs"]
+mod daemon;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
+use daemon::Request;
 use imagebuilder::document::{origins, to_yaml};
 use imagebuilder::error::Result;
 use imagebuilder::kustomize::function::{Answer, Call};
@@ -238,29 +242,11 @@ fn frame(stream: u8, text: &str) -> Vec<u8> {
 }
 
 fn serve(connection: &UnixStream, answer: &Function, log: &Mutex<Vec<(String, String)>>, code: &Mutex<i64>) {
-    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    let mut reader = BufReader::new(connection);
     let mut out = connection;
-    let mut line = String::new();
-    if reader.read_line(&mut line).unwrap_or(0) == 0 {
-        return;
-    }
-    let mut length = 0;
-    loop {
-        let mut header = String::new();
-        if reader.read_line(&mut header).unwrap_or(0) <= 2 {
-            break;
-        }
-        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    let mut words = line.split(' ');
-    let (method, target) = (words.next().unwrap(), words.next().unwrap());
-    let path = target.split('?').next().unwrap();
-    let path = path.strip_prefix("/v1.").and_then(|rest| rest.find('/').map(|at| &rest[at..])).unwrap_or(path);
-    log.lock().unwrap().push((format!("{method} {path}"), String::from_utf8_lossy(&body).into_owned()));
+    let Some(Request { method, path, body }) = Request::read(&mut reader) else { return };
+    let (method, path) = (method.as_str(), path.as_str());
+    log.lock().unwrap().push((format!("{method} {path}"), body));
     let mut json = |status: u16, value: &Value| {
         let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n");
         let body = if status == 204 { String::new() } else { value.to_string() };
