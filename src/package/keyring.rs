@@ -1,4 +1,4 @@
-//! OpenPGP keyrings and clear-signed text (RFC 9580).
+//! OpenPGP keyrings, and whose signatures over a text are good (RFC 9580).
 //!
 //! Owns: [`Keyring`]: where keys come from, and which of them may sign an index. A key counts when it is not
 //! revoked, not expired at the time of the run and allowed to sign; a subkey also needs a binding by its primary key
@@ -8,12 +8,13 @@
 use std::io::Read;
 use std::path::Path;
 
-use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey, SignedPublicSubKey};
+use pgp::composed::{Deserializable, DetachedSignature, SignedPublicKey, SignedPublicSubKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
 use pgp::ser::Serialize;
 use pgp::types::{PublicKeyTrait, Tag};
 
+use super::clearsigned::ClearSigned;
 use crate::error::{Context, Error, Kind, Result};
 
 const ARMOR: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
@@ -26,6 +27,9 @@ const SHIPPED: [(&str, &str); 2] = [
 
 /// A keyring file larger than this is not one.
 const FILE_LIMIT: u64 = 4 << 20;
+
+/// An index is signed by a few keys; looking at a signature takes time.
+const SIGNATURES: usize = 64;
 
 /// How far the clock of the archive may be ahead of ours.
 pub const CLOCK_SLACK: i64 = 24 * 60 * 60;
@@ -122,13 +126,14 @@ impl Keyring {
     /// The same for a text of the past: what has expired since then counts. What is from the future, as of now, never
     /// does.
     pub fn verify_as_of(&self, message: &str, then: i64, now: i64) -> Result<Verified> {
-        let (message, _) = CleartextSignedMessage::from_string(message)
-            .map_err(|error| Error::new(Kind::Authenticity, format!("not a clear-signed text: {error}")))?;
-        let text = message.signed_text();
+        let message = ClearSigned::parse(message).map_err(|error| unsigned(&error))?;
+        let signatures = DetachedSignature::from_armor_many(message.signatures.as_bytes());
+        let (signatures, _) = signatures.map_err(|error| unsigned(&error))?;
         let mut reasons: Vec<String> = Vec::new();
-        for signature in message.signatures() {
-            match self.check(signature, text.as_bytes(), then, now) {
-                Ok(signed_by) => return Ok(Verified { text: text.replace("\r\n", "\n"), signed_by }),
+        for signature in signatures.take(SIGNATURES) {
+            let signature = signature.map_err(|error| unsigned(&error))?.signature;
+            match self.check(&signature, message.text.as_bytes(), then, now) {
+                Ok(signed_by) => return Ok(Verified { text: message.plain_text(), signed_by }),
                 Err(reason) => {
                     if !reasons.contains(&reason) {
                         reasons.push(reason);
@@ -289,6 +294,10 @@ fn issuer(signature: &Signature) -> String {
 
 fn fingerprint(key: &(impl PublicKeyTrait + Serialize)) -> String {
     format!("{:X}", key.fingerprint())
+}
+
+fn unsigned(problem: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Authenticity, format!("not a clear-signed text: {problem}"))
 }
 
 fn unreadable(error: pgp::errors::Error) -> Error {

@@ -6,6 +6,7 @@
 //! what apt does where those leave room. Clock and environment variables are handed in through [`Environment`].
 
 pub mod binary;
+mod clearsigned;
 pub mod database;
 pub mod deb;
 pub mod deb822;
