@@ -105,6 +105,9 @@ impl Seal<'_> {
 
     /// Hard links are looked for once, not once a path; a doomed file whose other names stay hands them its content.
     fn remove_all(&mut self, doomed: BTreeSet<TreePath>) -> Result<()> {
+        if doomed.is_empty() {
+            return Ok(());
+        }
         let mut linked = BTreeSet::new();
         for (path, entry) in self.tree.iter() {
             if let Kind::HardLink(target) = &entry.kind {

@@ -4,10 +4,12 @@
 //! (RFC 3986 section 2.1, everything but printable ASCII without `%`, `"` and `\`). Contents are references to pack
 //! files, which the header lists with their lengths.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::PackFile;
@@ -26,11 +28,11 @@ struct Header {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    #[serde(rename = "p")]
-    path: String,
-    #[serde(rename = "k")]
-    kind: LineKind,
+struct Line<'a> {
+    #[serde(rename = "p", borrow)]
+    path: Cow<'a, str>,
+    #[serde(rename = "k", borrow)]
+    kind: LineKind<'a>,
     #[serde(rename = "m")]
     mode: u16,
     #[serde(rename = "u")]
@@ -50,12 +52,12 @@ struct Line {
 }
 
 #[derive(Serialize, Deserialize)]
-enum LineKind {
+enum LineKind<'a> {
     #[serde(rename = "d")]
     Directory,
     /// Digest, size, index of the pack, offset in it.
     #[serde(rename = "f")]
-    File(String, u64, usize, u64),
+    File(#[serde(borrow)] Cow<'a, str>, u64, usize, u64),
     #[serde(rename = "l")]
     Symlink(String),
     #[serde(rename = "h")]
@@ -108,7 +110,7 @@ pub fn encode(tree: &Tree, packs: &mut Packs) -> Result<Vec<u8>> {
         });
         let meta = &entry.meta;
         let line = Line {
-            path: escape(path.as_bytes()),
+            path: escape(path.as_bytes()).into(),
             kind: encode_kind(&entry.kind, packs)?,
             mode: meta.mode,
             uid: meta.uid,
@@ -138,12 +140,12 @@ fn push_line(out: &mut Vec<u8>, value: &impl Serialize) {
     out.push(b'\n');
 }
 
-fn encode_kind(kind: &Kind, packs: &mut Packs) -> Result<LineKind> {
+fn encode_kind(kind: &Kind, packs: &mut Packs) -> Result<LineKind<'static>> {
     Ok(match kind {
         Kind::Directory => LineKind::Directory,
         Kind::File(content) => {
             let (pack, offset) = content.segment().ok_or_else(|| Error::build("content is not in a pack file"))?;
-            LineKind::File(content.digest().to_hex(), content.size(), packs.index_of(pack)?, offset)
+            LineKind::File(content.digest().to_hex().into(), content.size(), packs.index_of(pack)?, offset)
         }
         Kind::Symlink(target) => LineKind::Symlink(escape(target)),
         Kind::HardLink(target) => LineKind::HardLink(escape(target.as_bytes())),
@@ -155,37 +157,46 @@ fn encode_kind(kind: &Kind, packs: &mut Packs) -> Result<LineKind> {
 }
 
 /// `open` finds a pack file by name and checks its length.
-pub fn decode(bytes: &[u8], mut open: impl FnMut(&str, u64) -> Result<Arc<PackFile>>) -> Result<Tree> {
+pub fn decode(bytes: &[u8], mut open: impl FnMut(&str, u64) -> Result<Arc<PackFile>> + Send) -> Result<Tree> {
     // 64 hexadecimal digits and a newline.
     let cut = bytes.len().checked_sub(65).ok_or_else(|| damaged("too short"))?;
     let (body, trailer) = bytes.split_at(cut);
-    if trailer != format!("{}\n", Digest::of(body)).as_bytes() {
-        return Err(damaged("wrong checksum"));
-    }
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let header: Header = parse(lines.next().ok_or_else(|| damaged("no header"))?)?;
+    let header = lines.next().ok_or_else(|| damaged("no header"))?;
+    let lines: Vec<&[u8]> = lines.collect();
+    let checked = || trailer == format!("{}\n", Digest::of(body)).as_bytes();
+    let (whole, entries) = rayon::join(checked, || decode_lines(header, &lines, &mut open));
+    if whole { entries.map(|entries| entries.into_iter().collect()) } else { Err(damaged("wrong checksum")) }
+}
+
+fn decode_lines(
+    header: &[u8],
+    lines: &[&[u8]],
+    open: &mut (impl FnMut(&str, u64) -> Result<Arc<PackFile>> + Send),
+) -> Result<Vec<(TreePath, Entry)>> {
+    let header: Header = parse(header)?;
     let packs =
         header.packs.iter().map(|(name, length)| Ok((open(name, *length)?, *length))).collect::<Result<Vec<_>>>()?;
     let origins: Vec<Origin> = header.origins.iter().map(|origin| Origin::from(origin.as_str())).collect();
-    let mut tree = Tree::new();
-    for line in lines {
-        let line: Line = parse(line)?;
-        let meta = Meta {
-            mode: line.mode,
-            uid: line.uid,
-            gid: line.gid,
-            mtime: Mtime { seconds: line.mtime.0, nanoseconds: line.mtime.1 },
-            xattrs: xattrs(&line.xattrs)?,
-        };
-        let mut kind = decode_kind(line.kind, &packs)?;
-        if let Kind::File(content) = &mut kind {
-            let found = holes(&line.holes, content.size())?;
-            *content = content.clone().with_holes(found);
-        }
-        let origin = origins.get(line.origin).ok_or_else(|| damaged("unknown origin"))?.clone();
-        tree.insert_raw(tree_path(&line.path)?, Entry { meta, kind, origin });
+    lines.par_iter().with_min_len(512).map(|line| decode_line(line, &packs, &origins)).collect()
+}
+
+fn decode_line(line: &[u8], packs: &[(Arc<PackFile>, u64)], origins: &[Origin]) -> Result<(TreePath, Entry)> {
+    let line: Line = parse(line)?;
+    let meta = Meta {
+        mode: line.mode,
+        uid: line.uid,
+        gid: line.gid,
+        mtime: Mtime { seconds: line.mtime.0, nanoseconds: line.mtime.1 },
+        xattrs: xattrs(&line.xattrs)?,
+    };
+    let mut kind = decode_kind(line.kind, packs)?;
+    if let Kind::File(content) = &mut kind {
+        let found = holes(&line.holes, content.size())?;
+        *content = content.clone().with_holes(found);
     }
-    Ok(tree)
+    let origin = origins.get(line.origin).ok_or_else(|| damaged("unknown origin"))?.clone();
+    Ok((tree_path(&line.path)?, Entry { meta, kind, origin }))
 }
 
 /// The names of the packs in a header line.
@@ -194,7 +205,7 @@ pub fn packs_of(line: &[u8]) -> Option<Vec<String>> {
     Some(header.packs.into_iter().map(|(name, _)| name).collect())
 }
 
-fn decode_kind(kind: LineKind, packs: &[(Arc<PackFile>, u64)]) -> Result<Kind> {
+fn decode_kind(kind: LineKind<'_>, packs: &[(Arc<PackFile>, u64)]) -> Result<Kind> {
     Ok(match kind {
         LineKind::Directory => Kind::Directory,
         LineKind::File(digest, size, pack, offset) => {
@@ -252,6 +263,9 @@ fn escape(bytes: &[u8]) -> String {
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>> {
+    if !text.contains('%') {
+        return Ok(text.as_bytes().to_vec());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -103,6 +103,17 @@ impl Default for Tree {
     }
 }
 
+/// Of paths that come twice the last one counts. In byte order of the paths this takes time in proportion.
+impl FromIterator<(TreePath, Entry)> for Tree {
+    fn from_iter<I: IntoIterator<Item = (TreePath, Entry)>>(entries: I) -> Self {
+        let mut entries: BTreeMap<TreePath, Entry> = entries.into_iter().collect();
+        for (path, root) in Tree::new().entries {
+            entries.entry(path).or_insert(root);
+        }
+        Tree { entries }
+    }
+}
+
 impl Tree {
     /// Only a root directory, mode 0755.
     pub fn new() -> Self {

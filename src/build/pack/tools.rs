@@ -5,6 +5,8 @@
 use crate::tree::{Entry, Kind, Meta, Mtime, Origin, Tree, TreePath};
 
 const PROGRAM: &[u8] = b"grub-mkimage";
+const GRUB: &[u8] = b"usr/lib/grub/";
+const LINKER_CACHE: &[u8] = b"etc/ld.so.cache";
 
 /// The program, GRUB's modules, the dynamic linker and every shared library in its search path.
 pub fn tools(tree: &Tree) -> Tree {
@@ -24,17 +26,22 @@ pub fn tools(tree: &Tree) -> Tree {
 
 fn wanted(path: &TreePath, entry: &Entry) -> bool {
     let name = path.file_name();
-    let parents: Vec<&[u8]> = path.components().rev().skip(1).collect();
-    let parent = |depth: usize| parents.get(depth).copied().unwrap_or_default();
-    let link_or_file = !matches!(entry.kind, Kind::Directory);
     // `/bin -> usr/bin` and its like
-    let top_level_link = parents.is_empty() && matches!(entry.kind, Kind::Symlink(_));
-    let program = matches!(parent(0), b"bin" | b"sbin") && name == PROGRAM;
-    let library = memchr::memmem::find(name, b".so").is_some()
-        && (matches!(parent(0), b"lib" | b"lib64") || parent(1) == b"lib" && parent(0).ends_with(b"-linux-gnu"));
-    let linker_cache = path == &TreePath::literal("etc/ld.so.cache");
-    let grub = path.is_below(&TreePath::literal("usr/lib/grub"));
-    top_level_link || link_or_file && (program || library || linker_cache || grub)
+    if path.as_bytes().len() == name.len() {
+        return matches!(entry.kind, Kind::Symlink(_));
+    }
+    // Most paths end here.
+    let library = name.windows(3).any(|part| part == b".so");
+    let grub = path.as_bytes().starts_with(GRUB);
+    let linker_cache = path.as_bytes() == LINKER_CACHE;
+    if matches!(entry.kind, Kind::Directory) || !(library || name == PROGRAM || linker_cache || grub) {
+        return false;
+    }
+    let mut parents = path.components().rev().skip(1);
+    let (parent, above) = (parents.next().unwrap_or_default(), parents.next().unwrap_or_default());
+    let program = matches!(parent, b"bin" | b"sbin") && name == PROGRAM;
+    let place = matches!(parent, b"lib" | b"lib64") || above == b"lib" && parent.ends_with(b"-linux-gnu");
+    program || library && place || linker_cache || grub
 }
 
 /// With its parents, as they are in the whole Tree.

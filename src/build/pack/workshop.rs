@@ -18,6 +18,7 @@ pub(super) struct Workshop<'a> {
     clusters: Option<&'a Clusters>,
     /// Not before they are needed: a disk with a signed boot chain and without BIOS boot has no use for them.
     tools: Option<Tree>,
+    tools_digest: Option<Digest>,
     /// Root of the jobs.
     folder: PathBuf,
     /// Where their results go.
@@ -33,7 +34,7 @@ impl<'a> Workshop<'a> {
         clusters: Option<&'a Clusters>,
     ) -> Workshop<'a> {
         let (folder, output) = (scratch.join("tools"), scratch.join("output"));
-        Workshop { tree, sandbox, clusters, tools: None, folder, output, opened: false }
+        Workshop { tree, sandbox, clusters, tools: None, tools_digest: None, folder, output, opened: false }
     }
 
     /// Made in the same tools before.
@@ -44,7 +45,8 @@ impl<'a> Workshop<'a> {
 
     fn key(&mut self, image: &CoreImage) -> Digest {
         let tools = self.tools.get_or_insert_with(|| tools::tools(self.tree));
-        Digest::of(format!("{} {}", image.identity(), tools.digest()).as_bytes())
+        let digest = self.tools_digest.get_or_insert_with(|| tools.digest());
+        Digest::of(format!("{} {digest}", image.identity()).as_bytes())
     }
 
     pub(super) fn core_image(&mut self, image: &CoreImage) -> Result<Vec<u8>> {
