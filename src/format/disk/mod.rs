@@ -208,9 +208,9 @@ impl DiskImage {
             let new = first + u64::from(known)..=last;
             if file { steady.extend(new) } else { other.extend(new) }
         }
-        // Some of the last are left out, and between nothing and an eighth of the rest.
-        let most = steady.len() - steady.len().div_ceil(32);
-        let round = 1 << (steady.len() / 8).max(1).ilog2();
+        // Some of the last are left out, and between nothing and a 64th of the rest.
+        let most = steady.len() - steady.len().div_ceil(64);
+        let round = 1 << (steady.len() / 64).max(1).ilog2();
         let count = most / round * round;
         other.extend(steady.drain(count..));
         other.sort_unstable();
@@ -288,10 +288,10 @@ mod tests {
             assert_eq!(order, (0..blocks as u64).collect::<Vec<_>>());
             steady
         };
-        assert_eq!([1, 2, 3, 31, 32, 33].map(count), [0, 1, 2, 30, 28, 28]);
+        assert_eq!([1, 2, 3, 31, 32, 65].map(count), [0, 1, 2, 30, 31, 63]);
         let counts: Vec<usize> = (10_000..16_000).map(count).collect();
-        assert!((10_000..).zip(&counts).all(|(blocks, count)| *count > blocks * 5 / 6 && *count < blocks));
-        assert!(counts.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 6, "{counts:?}");
+        assert!((10_000..).zip(&counts).all(|(blocks, count)| *count > blocks * 19 / 20 && *count < blocks));
+        assert!(counts.windows(2).filter(|pair| pair[0] != pair[1]).count() <= 6_000 / 128 + 1, "{counts:?}");
     }
 
     #[test]
