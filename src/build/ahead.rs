@@ -2,7 +2,7 @@
 //!
 //! Owns: [`beside`]. The initramfs takes long, keeps one core busy, and is one file of the disk. Meanwhile a stand-in of
 //! about its size takes its place in a Tree that is otherwise complete, and the boot images, clusters and checksums of
-//! that disk are made and kept (`tree::clusters`). Nothing of it reaches the image unless the image is made of the same.
+//! that disk, or the blocks of that squashfs, are made and kept (`tree::clusters`). Nothing of it reaches the image unless the image is made of the same.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::prepare::Prepared;
 use super::run::Options;
 use crate::boot;
 use crate::error::{Error, Result};
-use crate::format::qcow2;
+use crate::format::{qcow2, squashfs};
 use crate::osconfig::{self, Facts};
 use crate::plan::LockedPlan;
 use crate::report::Reporter;
@@ -64,41 +64,47 @@ fn prepare(
     let formats = one.intent.outputs.iter().map(Format::of).collect::<Result<Vec<_>>>()?;
     let qcow2: Vec<qcow2::Compression> =
         formats.iter().filter_map(|format| if let Format::Qcow2(how) = format { Some(*how) } else { None }).collect();
-    if qcow2.is_empty() {
-        return Ok(());
-    }
     // Where that does not work the others wait a little longer.
     _ = rustix::process::nice(NICE);
     let plan = &one.settle(&options.environment)?.plan;
-    let tree = complete(one, plan, tree)?;
-    let request = pack::Request {
-        tree: &tree,
-        live_tree: None,
-        params: &one.intent.params,
-        layout: &one.layout,
-        places: &|_| None,
-        epoch: plan.epoch,
-        sandbox: options.sandbox,
-        scratch,
-        live: None,
-        clusters: Some(clusters),
-        digests: options.digests,
-        reporter: &Reporter::quiet(),
-    };
     let over = || stop.load(Ordering::Relaxed);
-    if over() {
-        return Ok(());
+    if !qcow2.is_empty() && !over() {
+        let boot = |tree: &mut Tree, epoch| boot::configure(tree, &one.intent.params, &one.layout, epoch);
+        let tree = complete(one, plan, tree, &boot)?;
+        let request = pack::Request {
+            tree: &tree,
+            live_tree: None,
+            params: &one.intent.params,
+            layout: &one.layout,
+            places: &|_| None,
+            epoch: plan.epoch,
+            sandbox: options.sandbox,
+            scratch,
+            live: None,
+            clusters: Some(clusters),
+            digests: options.digests,
+            reporter: &Reporter::quiet(),
+        };
+        let disk = pack::disk(&request)?;
+        for compression in qcow2.into_iter().take_while(|_| !over()) {
+            let how = qcow2::Options { compression, threads: None };
+            qcow2::prepare(&disk, &how, clusters, options.digests, stop)?;
+        }
     }
-    let disk = pack::disk(&request)?;
-    for compression in qcow2.into_iter().take_while(|_| !over()) {
-        let how = qcow2::Options { compression, threads: None };
-        qcow2::prepare(&disk, &how, clusters, options.digests, stop)?;
+    if let Some(live) = one.live.as_ref().filter(|_| !over()) {
+        let tree = complete(one, plan, tree, &boot::live::configure)?;
+        squashfs::prepare(&boot::live::root_file_system(&tree), &live.squashfs(plan.epoch), clusters, stop)?;
     }
     Ok(())
 }
 
 /// The Tree as it will be, with stand-ins.
-fn complete(one: &Prepared<'_>, plan: &LockedPlan, tree: &Tree) -> Result<Tree> {
+fn complete(
+    one: &Prepared<'_>,
+    plan: &LockedPlan,
+    tree: &Tree,
+    boot: &dyn Fn(&mut Tree, Mtime) -> Result<()>,
+) -> Result<Tree> {
     let (intent, epoch) = (one.intent, Mtime { seconds: plan.epoch, nanoseconds: 0 });
     let mut tree = tree.clone();
     let meta = Meta { mtime: epoch, ..Meta::root(0o644) };
@@ -110,7 +116,7 @@ fn complete(one: &Prepared<'_>, plan: &LockedPlan, tree: &Tree) -> Result<Tree> 
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
     osconfig::apply(&mut tree, &intent.params, &facts)?;
-    boot::configure(&mut tree, &intent.params, &one.layout, epoch)?;
+    boot(&mut tree, epoch)?;
     seal::seal(&mut tree, epoch, &osconfig::declared_paths(&intent.params), &plan.metadata)?;
     Ok(tree)
 }

@@ -21,7 +21,7 @@ mod write;
 mod xattr;
 
 pub use compress::Compression;
-pub use write::{Blocks, Written, write, write_kept};
+pub use write::{Blocks, Written, prepare, write, write_kept};
 
 use crate::tree::Mtime;
 

@@ -3,6 +3,7 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::error::Kind as ErrorKind;
@@ -200,6 +201,22 @@ fn blocks_of_an_earlier_file_system_are_used_again() {
     }
     let level = Options { compression: Compression::Zstd { level: 3 }, ..with("zstd") };
     assert_eq!(kept(&level).1.kept, 0, "nor of another level");
+}
+
+#[test]
+fn blocks_made_ahead_are_those_of_the_file_system() {
+    let (tree, options) = (zoo(), with("zstd"));
+    let (file, written) = image(&tree, &options);
+    let count = written.blocks.made;
+    for (stopped, expected) in [(true, Blocks { made: count, kept: 0 }), (false, Blocks { made: 0, kept: count })] {
+        let cache = tempfile::tempdir().unwrap();
+        let clusters = || Clusters::open(cache.path(), 0, &Reporter::quiet()).unwrap();
+        prepare(&tree, &options, &clusters(), &AtomicBool::new(stopped)).unwrap();
+        let again = tempfile::NamedTempFile::new().unwrap();
+        let written = write_kept(&tree, again.as_file(), 0, &options, &clusters(), &|_| ()).unwrap();
+        assert_eq!(written.blocks, expected);
+        assert!(std::fs::read(again.path()).unwrap() == std::fs::read(file.path()).unwrap());
+    }
 }
 
 #[test]

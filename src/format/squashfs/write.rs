@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Options;
 use super::compress::Compressor;
@@ -59,6 +60,22 @@ pub fn write_kept(
     let written = start(tree, file, at, options, Some(&keeper), progress)?;
     keeper.finish()?;
     Ok(written)
+}
+
+/// Compresses blocks and keeps them, until `stop` is set: what [`write_kept`] finds then of the same contents. Nothing is
+/// written.
+pub fn prepare(tree: &Tree, options: &Options, clusters: &Clusters, stop: &AtomicBool) -> Result<()> {
+    let keeper = Keeper::new(clusters, options)?;
+    let plan = layout(tree, options)?;
+    let work = |worker: &mut Worker, index: u64| {
+        if !stop.load(Ordering::Relaxed) {
+            block(&plan, plan.jobs[index as usize], options.block_size, Some(&keeper), worker)?;
+        }
+        Ok(None::<()>)
+    };
+    let jobs = Jobs { items: 0..plan.jobs.len() as u64, batch: BATCH, threads: options.threads };
+    in_order(jobs, &|| Worker::new(options), &work, &mut |_, ()| Ok(()), &|_| ())?;
+    keeper.finish()
 }
 
 fn start(
@@ -138,6 +155,13 @@ struct Worker {
     buffer: Vec<u8>,
 }
 
+impl Worker {
+    fn new(options: &Options) -> Result<Worker> {
+        let compressor = Compressor::new(options.compression, options.block_size)?;
+        Ok(Worker { compressor, buffer: Vec::with_capacity(options.block_size as usize) })
+    }
+}
+
 impl Writer<'_> {
     fn run(mut self, progress: &dyn Fn(u64)) -> Result<Written> {
         let plan = self.plan;
@@ -198,13 +222,9 @@ impl Writer<'_> {
     fn blocks(&mut self, progress: &dyn Fn(u64)) -> Result<Vec<Block>> {
         let plan = self.plan;
         let mut blocks = vec![Block::default(); plan.jobs.len()];
-        let (keeper, compression, block_size) = (self.keeper, self.options.compression, self.options.block_size);
-        let start = || {
-            let compressor = Compressor::new(compression, block_size)?;
-            Ok(Worker { compressor, buffer: Vec::with_capacity(block_size as usize) })
-        };
+        let (keeper, options) = (self.keeper, self.options);
         let work = |worker: &mut Worker, index: u64| {
-            block(plan, plan.jobs[index as usize], block_size, keeper, worker).map(Some)
+            block(plan, plan.jobs[index as usize], options.block_size, keeper, worker).map(Some)
         };
         let (output, count) = (&mut self.output, &mut self.count);
         let mut put = |index: u64, done: Done| {
@@ -220,7 +240,7 @@ impl Writer<'_> {
             next.set(next.get() + count);
             progress(batch.iter().map(|job| u64::from(job.size())).sum());
         };
-        in_order(jobs, &start, &work, &mut put, &done)?;
+        in_order(jobs, &|| Worker::new(options), &work, &mut put, &done)?;
         Ok(blocks)
     }
 
