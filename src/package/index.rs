@@ -2,9 +2,12 @@
 //!
 //! Owns: [`Universe`]. Text is borrowed from the decompressed indexes. Names are numbered in the order in which they
 //! are first met (a package, then what its relations mention, then what it provides): apt numbers them the same way
-//! and breaks ties between providers by it.
+//! and breaks ties between providers by it. What a stanza says by itself is read on all cores, the numbering is done in
+//! the order of the text.
 
 use std::collections::HashMap;
+
+use rayon::prelude::*;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::tree::Digest;
@@ -139,9 +142,17 @@ impl<'a> Universe<'a> {
             by_any: HashMap::new(),
         };
         for index in indexes {
-            for stanza in stanzas(index.text) {
+            let pieces = pieces(index.text);
+            for some in pieces.chunks(PIECES) {
                 crate::interrupt::check()?;
-                universe.add(index, stanza).with_context(|| format!("reading the index of {}", index.repository))?;
+                let parse = |piece: &&'a str| -> Vec<Result<Parsed<'a>>> {
+                    stanzas(piece).filter_map(|stanza| Parsed::read(stanza, architecture).transpose()).collect()
+                };
+                let parsed: Vec<Vec<Result<Parsed<'a>>>> = some.par_iter().map(parse).collect();
+                for package in parsed.into_iter().flatten() {
+                    let package = package.with_context(|| format!("reading the index of {}", index.repository))?;
+                    universe.add(index, package);
+                }
             }
         }
         // Latest first; of equal ones the first read stays in front.
@@ -197,46 +208,27 @@ impl<'a> Universe<'a> {
         self.versions[version as usize].priority = priority;
     }
 
-    fn add(&mut self, index: &Index<'a>, stanza: Stanza<'a>) -> Result<()> {
-        let fields = Fields::read(stanza);
-        let name = fields.package;
-        if name.contains(':') || !relation::is_name(name) {
-            return Err(malformed(format!("`{name}` is not a package name")));
-        }
-        if fields.architecture != self.architecture && fields.architecture != "all" {
-            return Ok(());
-        }
-        self.add_version(index, &fields).with_context(|| format!("reading package {name}"))
-    }
-
-    fn add_version(&mut self, index: &Index<'a>, fields: &Fields<'a>) -> Result<()> {
+    fn add(&mut self, index: &Index<'a>, package: Parsed<'a>) {
+        let Parsed { fields, size, sha256, .. } = package;
         let id = self.intern(fields.package);
         let name = &mut self.names[id as usize];
         // apt counts itself among the essential packages.
         name.essential |= fields.essential || fields.package == "apt";
         name.important |= fields.important || fields.package == "apt";
-        let sha256 = Digest::from_hex(fields.sha256)
-            .ok_or_else(|| malformed(format!("`{}` is not a SHA-256 digest", fields.sha256)))?;
-        let size = fields.size.parse().map_err(|_| malformed(format!("`{}` is not a size", fields.size)))?;
-        check_version(fields.version)?;
-        check_path(fields.filename)?;
         // The same version in a further repository: only its pin priority counts.
         for known in &self.names[id as usize].versions {
             let known = &mut self.versions[*known as usize];
             if known.version == fields.version && known.sha256 == sha256 {
                 known.pin = known.pin.max(index.pin);
-                return Ok(());
+                return;
             }
         }
         let first_group = self.groups.len() as u32;
-        for (kind, field) in fields.relations {
-            self.add_relations(kind, field)?;
+        for (kind, relation, first) in package.relations {
+            self.add_relation(kind, relation, first);
         }
-        // Only mentioned, for the numbering of names.
-        for field in [fields.replaces, fields.enhances] {
-            relation::alternatives(field, |relation, _| {
-                self.target(relation.name);
-            })?;
+        for name in package.mentioned {
+            self.target(name);
         }
         let version = self.versions.len() as VersionId;
         self.versions.push(Version {
@@ -253,31 +245,22 @@ impl<'a> Universe<'a> {
             groups: first_group..self.groups.len() as u32,
         });
         self.names[id as usize].versions.push(version);
-        self.add_provides(version, fields)
+        self.add_provides(version, &fields, package.provides);
     }
 
-    fn add_relations(&mut self, kind: Relationship, field: &'a str) -> Result<()> {
-        relation::alternatives(field, |relation, first| {
-            let target = self.target(relation.name);
-            self.alternatives.push(Alternative { target, relation });
-            let end = self.alternatives.len() as u32;
-            match self.groups.last_mut() {
-                Some(group) if !first && !kind.is_negative() => group.alternatives.end = end,
-                _ => self.groups.push(Group { kind, alternatives: end - 1..end }),
-            }
-        })
+    fn add_relation(&mut self, kind: Relationship, relation: Relation<'a>, first: bool) {
+        let target = self.target(relation.name);
+        self.alternatives.push(Alternative { target, relation });
+        let end = self.alternatives.len() as u32;
+        match self.groups.last_mut() {
+            Some(group) if !first && !kind.is_negative() => group.alternatives.end = end,
+            _ => self.groups.push(Group { kind, alternatives: end - 1..end }),
+        }
     }
 
-    fn add_provides(&mut self, version: VersionId, fields: &Fields<'a>) -> Result<()> {
+    fn add_provides(&mut self, version: VersionId, fields: &Fields<'a>, provided: Vec<Provided<'a>>) {
         let own = self.versions[version as usize].name;
         let allowed = fields.multi_arch.eq_ignore_ascii_case("allowed");
-        let mut provided = Vec::new();
-        relation::alternatives(fields.provides, |relation, _| match relation.constraint {
-            None => provided.push((relation.name, None)),
-            Some((version::Operator::Equal, version)) => provided.push((relation.name, Some(version))),
-            // Policy allows only `=`; apt ignores the rest.
-            Some(_) => {}
-        })?;
         for (name, as_version) in provided {
             if allowed && !name.contains(':') {
                 let any = self.intern_any(name);
@@ -292,7 +275,6 @@ impl<'a> Universe<'a> {
             let any = self.intern_any(fields.package);
             self.names[any as usize].providers.push((version, Some(fields.version)));
         }
-        Ok(())
     }
 
     /// What a relation means by a name: `x:amd64` is plain `x` when that is the architecture, `x:any` and foreign
@@ -378,6 +360,78 @@ impl<'a> Fields<'a> {
             }
         }
         fields
+    }
+}
+
+/// Bytes of a piece of an index that a thread reads.
+const PIECE: usize = 1 << 20;
+/// Pieces that are read before what they hold is numbered.
+const PIECES: usize = 16;
+
+/// Cuts a text where stanzas end.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.as_bytes().get(PIECE..).and_then(|later| memchr::memmem::find(later, b"\n\n"));
+        let (piece, after) = rest.split_at(end.map_or(rest.len(), |end| PIECE + end));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// A name that is provided, and in which version.
+type Provided<'a> = (&'a str, Option<&'a str>);
+
+/// A stanza by itself: all that can be said of it without the others.
+struct Parsed<'a> {
+    fields: Fields<'a>,
+    size: u64,
+    sha256: Digest,
+    /// In the order apt looks at them; `true` where a new group begins.
+    relations: Vec<(Relationship, Relation<'a>, bool)>,
+    /// Only mentioned, for the numbering of names.
+    mentioned: Vec<&'a str>,
+    provides: Vec<Provided<'a>>,
+}
+
+impl<'a> Parsed<'a> {
+    /// Nothing for a package of another architecture.
+    fn read(stanza: Stanza<'a>, architecture: &str) -> Result<Option<Self>> {
+        let fields = Fields::read(stanza);
+        let name = fields.package;
+        if name.contains(':') || !relation::is_name(name) {
+            return Err(malformed(format!("`{name}` is not a package name")));
+        }
+        if fields.architecture != architecture && fields.architecture != "all" {
+            return Ok(None);
+        }
+        Self::of(fields).map(Some).with_context(|| format!("reading package {name}"))
+    }
+
+    fn of(fields: Fields<'a>) -> Result<Self> {
+        let sha256 = Digest::from_hex(fields.sha256)
+            .ok_or_else(|| malformed(format!("`{}` is not a SHA-256 digest", fields.sha256)))?;
+        let size = fields.size.parse().map_err(|_| malformed(format!("`{}` is not a size", fields.size)))?;
+        check_version(fields.version)?;
+        check_path(fields.filename)?;
+        let mut relations = Vec::new();
+        for (kind, field) in fields.relations {
+            relation::alternatives(field, |relation, first| relations.push((kind, relation, first)))?;
+        }
+        let mut mentioned = Vec::new();
+        for field in [fields.replaces, fields.enhances] {
+            relation::alternatives(field, |relation, _| mentioned.push(relation.name))?;
+        }
+        let mut provides = Vec::new();
+        relation::alternatives(fields.provides, |relation, _| match relation.constraint {
+            None => provides.push((relation.name, None)),
+            Some((version::Operator::Equal, version)) => provides.push((relation.name, Some(version))),
+            // Policy allows only `=`; apt ignores the rest.
+            Some(_) => {}
+        })?;
+        Ok(Parsed { fields, size, sha256, relations, mentioned, provides })
     }
 }
 

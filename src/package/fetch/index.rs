@@ -48,6 +48,16 @@ pub struct Updated {
     /// Decompressed package indexes, in the order of the components.
     pub texts: Vec<String>,
     pub locked: LockedRepository,
+    /// Of each text whether it is new: [`Updated::keep`].
+    unkept: Vec<Option<Expected>>,
+}
+
+impl Updated {
+    /// Keeps texts that were decompressed now, so that the next run need not. Can be done while they are looked at.
+    pub fn keep(&self, environment: &Environment) -> Result<()> {
+        let new = self.texts.iter().zip(&self.unkept).filter_map(|(text, new)| Some((text, new.as_ref()?)));
+        new.into_iter().try_for_each(|(text, expected)| plain::keep(&environment.cache, expected, text))
+    }
 }
 
 /// A repository's signed index, verified and fresh. Of the package indexes it names nothing was read yet.
@@ -66,7 +76,9 @@ pub struct Signed {
 
 /// Fetches and verifies what a repository offers for one architecture.
 pub fn update(name: &str, repository: &Repository, architecture: &str, environment: &Environment) -> Result<Updated> {
-    check(name, repository, architecture, environment)?.read(name, repository, environment)
+    let updated = check(name, repository, architecture, environment)?.read(name, repository, environment)?;
+    updated.keep(environment)?;
+    Ok(updated)
 }
 
 /// The first half of [`update`]: signature, freshness, and which package indexes there are.
@@ -85,13 +97,14 @@ impl Signed {
         self.wanted.iter().map(|(path, _, expected)| (path.as_str(), expected.sha256))
     }
 
-    /// The second half of [`update`]: the package indexes, from the cache where they are there.
+    /// The second half of [`update`]: the package indexes, from the cache where they are there. [`Updated::keep`] is left.
     pub fn read(self, name: &str, repository: &Repository, environment: &Environment) -> Result<Updated> {
         let texts = self.texts(environment).map_err(|error| located(error, name, repository))?;
-        Ok(Updated { pin: self.pin, date: self.date, texts, locked: self.locked })
+        let (texts, unkept) = texts.into_iter().unzip();
+        Ok(Updated { pin: self.pin, date: self.date, texts, locked: self.locked, unkept })
     }
 
-    fn texts(&self, environment: &Environment) -> Result<Vec<String>> {
+    fn texts(&self, environment: &Environment) -> Result<Vec<(String, Option<Expected>)>> {
         let read = |(path, form, expected): &(String, Form, Expected)| {
             read_index(&self.place, &self.release, path, *form, *expected, environment)
                 .map_err(|error| not_from_elsewhere(error, self.snapshot.as_ref()))
@@ -218,7 +231,8 @@ fn missing(folder: &str, release: &Release) -> Error {
         .hint(format!("it has {}", known.join(", ")))
 }
 
-/// One index: from the cache when its digest is known there, else from the mirror; decompressed.
+/// One index: from the cache when its digest is known there, else from the mirror; decompressed. With what it has to be
+/// if it is to be kept in that form.
 fn read_index(
     place: &Place,
     release: &Release,
@@ -226,7 +240,7 @@ fn read_index(
     form: Form,
     expected: Expected,
     environment: &Environment,
-) -> Result<String> {
+) -> Result<(String, Option<Expected>)> {
     // The empty index of an empty component may have no bytes to compress.
     if expected.size > INDEX_LIMIT {
         return Err(Error::new(Kind::Authenticity, format!("index {path} is said to have {} bytes", expected.size)));
@@ -235,7 +249,7 @@ fn read_index(
     let plain = release.files.get(plain_path).map(|(size, sha256)| Expected { size: *size, sha256: *sha256 });
     let plain = plain.filter(|plain| form != Form::Plain && plain.size <= INDEX_LIMIT);
     if let Some(text) = plain.as_ref().and_then(|plain| plain::recall(&environment.cache, plain, environment.now)) {
-        return Ok(text);
+        return Ok((text, None));
     }
     let file = environment.cache.join("indexes/sha256").join(expected.sha256.to_hex());
     // Nothing is said of an index that is at hand; every further image of a build finds it so.
@@ -244,10 +258,7 @@ fn read_index(
     }
     let limit = plain.map_or(INDEX_LIMIT, |plain| plain.size);
     let text = decompress(&file, form, limit).with_context(|| format!("reading index {path}"))?;
-    if let Some(plain) = &plain {
-        plain::keep(&environment.cache, plain, &text)?;
-    }
-    Ok(text)
+    Ok((text, plain))
 }
 
 fn fetch_index(

@@ -156,15 +156,24 @@ pub fn resolve(request: &Request, environment: &Environment) -> Result<Lock> {
         Some(answer) => new_lock(request, answer, signed.into_iter().map(|(name, one)| (name, one.date, one.locked))),
         None => {
             let updated = read_all(signed, request, environment)?;
-            let universe = Universe::read(&request.architecture, &indexes(&updated))?;
-            let answer = Answer { layers: choose(request, &universe)?, tools: choose_tools(request, &universe) };
-            drop(universe);
+            let (kept, answer) = rayon::join(|| keep_all(&updated, environment), || answer(request, &updated));
+            kept?;
+            let answer = answer?;
             question.keep(&answer)?;
             lock_of(request, answer, updated)
         }
     };
     step.finish(format!("{} packages", lock.packages().count()));
     Ok(lock)
+}
+
+fn answer(request: &Request, updated: &[(String, Updated)]) -> Result<Answer> {
+    let universe = Universe::read(&request.architecture, &indexes(updated))?;
+    Ok(Answer { layers: choose(request, &universe)?, tools: choose_tools(request, &universe) })
+}
+
+fn keep_all(updated: &[(String, Updated)], environment: &Environment) -> Result<()> {
+    updated.iter().try_for_each(|(_, one)| one.keep(environment))
 }
 
 fn indexes(updated: &[(String, Updated)]) -> Vec<Index<'_>> {
@@ -223,7 +232,9 @@ fn new_lock(request: &Request, answer: Answer, seen: impl Iterator<Item = (Strin
 
 /// Fetches and verifies the signed indexes of all repositories and reads what they name.
 fn update_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Updated)>> {
-    read_all(check_all(request, environment)?, request, environment)
+    let updated = read_all(check_all(request, environment)?, request, environment)?;
+    keep_all(&updated, environment)?;
+    Ok(updated)
 }
 
 fn check_all(request: &Request, environment: &Environment) -> Result<Vec<(String, Signed)>> {
