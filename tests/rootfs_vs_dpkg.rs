@@ -22,6 +22,7 @@ use imagebuilder::package::http::{Client, Patience, Proxies};
 use imagebuilder::package::lock::{self, LayerRequest, Lock, PackageRequest, Request};
 use imagebuilder::report::Reporter;
 use imagebuilder::sandbox::{Job, Namespaces, Sandbox};
+use imagebuilder::tree::clusters::Clusters;
 use imagebuilder::tree::host::Folder;
 use imagebuilder::tree::store::Store;
 use imagebuilder::tree::{Digest, Entry, Kind, Mtime, Tree, TreePath};
@@ -177,7 +178,7 @@ fn the_same_packages_give_the_same_root() {
     let scratch = tempfile::tempdir().unwrap();
     let environment = environment(scratch.path());
     let lock = lock::resolve(&request(), &environment).unwrap();
-    let ours = build(&lock, &environment, scratch.path(), false);
+    let ours = build(&lock, &environment, scratch.path(), How::default());
     let store = Store::open(scratch.path()).unwrap();
     let mut folder = Folder::create(&scratch.path().join("theirs")).unwrap();
     oracle(folder.path(), &lock);
@@ -199,30 +200,35 @@ const OF_THE_RUN: [&str; 7] = [
     "/var/lib/systemd/random-seed",
 ];
 
-/// Native helpers of scripts, and workers beside dpkg, leave what the distribution's own programs leave, one after the
-/// other: every file with its bytes, owner, mode and time.
+/// Native helpers of scripts, workers beside dpkg, and byte code of an earlier build leave what the distribution's own
+/// programs leave, one after the other: every file with its bytes, owner, mode and time.
 #[test]
 fn helpers_of_scripts_change_nothing() {
     if std::env::var_os("IMAGEBUILDER_ORACLE").is_none() || !rustix::process::geteuid().is_root() {
         eprintln!("skipped: set IMAGEBUILDER_ORACLE=1 to build with and without helpers (needs root and the network)");
         return;
     }
-    let [one, two] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let environment = environment(one.path());
+    let folders: [_; 4] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let [one, two, three, kept] = folders.each_ref().map(|folder| folder.path());
+    let environment = environment(one);
     let lock = lock::resolve(&request(), &environment).unwrap();
-    let native = build(&lock, &environment, one.path(), false);
-    let plain = build(&lock, &environment, two.path(), true);
-    assert!(native.iter().any(|(path, _)| path.to_string().ends_with(".pyc")));
-    let paths: BTreeSet<&TreePath> = native.iter().chain(plain.iter()).map(|(path, _)| path).collect();
-    let counts = |path: &&&TreePath| !OF_THE_RUN.iter().any(|known| path.to_string().starts_with(known));
-    let mut found = Vec::new();
-    for path in paths.iter().filter(counts) {
-        let [one, two] = [&native, &plain].map(|tree| tree.get(path).map(|entry| (&entry.meta, &entry.kind)));
-        if one != two {
-            found.push(format!("{path}\n  native {one:?}\n  plain  {two:?}"));
+    let plain = build(&lock, &environment, two, How { plain: true, clusters: None });
+    let clusters = || Clusters::open(kept, environment.now, &environment.reporter).unwrap();
+    let first = build(&lock, &environment, one, How { plain: false, clusters: Some(&clusters()) });
+    let again = build(&lock, &environment, three, How { plain: false, clusters: Some(&clusters()) });
+    assert!(plain.iter().any(|(path, _)| path.to_string().ends_with(".pyc")));
+    for (name, native) in [("native", first), ("with byte code that was kept", again)] {
+        let paths: BTreeSet<&TreePath> = native.iter().chain(plain.iter()).map(|(path, _)| path).collect();
+        let counts = |path: &&&TreePath| !OF_THE_RUN.iter().any(|known| path.to_string().starts_with(known));
+        let mut found = Vec::new();
+        for path in paths.iter().filter(counts) {
+            let [one, two] = [&native, &plain].map(|tree| tree.get(path).map(|entry| (&entry.meta, &entry.kind)));
+            if one != two {
+                found.push(format!("{path}\n  {name} {one:?}\n  plain  {two:?}"));
+            }
         }
+        assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
     }
-    assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 
 /// With hooks of several packages (not that of mdadm, which writes the time into a file). No zstd, which mkinitramfs is
@@ -241,7 +247,7 @@ fn the_initramfs_holds_what_the_distributions_own_holds() {
     let scratch = tempfile::tempdir().unwrap();
     let environment = environment(scratch.path());
     let lock = lock::resolve(&request_of(INITRAMFS_PACKAGES, ""), &environment).unwrap();
-    let tree = build(&lock, &environment, scratch.path(), false);
+    let tree = build(&lock, &environment, scratch.path(), How::default());
     let mut folder = Folder::create(&scratch.path().join("target")).unwrap();
     folder.show(&tree).unwrap();
     let root = folder.path().to_path_buf();
@@ -314,7 +320,14 @@ fn environment(scratch: &Path) -> Environment {
     Environment { cache, now, reporter, http }
 }
 
-fn build(lock: &Lock, environment: &Environment, scratch: &Path, plain: bool) -> Tree {
+/// How scripts are run.
+#[derive(Default)]
+struct How<'a> {
+    plain: bool,
+    clusters: Option<&'a Clusters>,
+}
+
+fn build(lock: &Lock, environment: &Environment, scratch: &Path, how: How<'_>) -> Tree {
     let store = Store::open(scratch).unwrap();
     let fetch =
         |layer: &lock::LockedLayer| fetch_all(&layer.packages, &lock.evidence.repositories, environment).unwrap();
@@ -330,7 +343,8 @@ fn build(lock: &Lock, environment: &Environment, scratch: &Path, plain: bool) ->
         scratch,
         arrived: &|_| Ok(()),
         now: environment.now,
-        plain,
+        plain: how.plain,
+        clusters: how.clusters,
         reporter: &environment.reporter,
     };
     rootfs::build(&layers, &mut workshop).unwrap()

@@ -28,6 +28,7 @@ use crate::package::unpack::{Conffiles, Unpacker};
 use crate::package::waves;
 use crate::report::{Reporter, Step, Unit};
 use crate::sandbox::{Sandbox, workarea::is_in_memory};
+use crate::tree::clusters::Clusters;
 use crate::tree::host::Folder;
 use crate::tree::store::{Store, Unsaved};
 use crate::tree::{Digest, Mtime, Origin, Tree, TreePath};
@@ -61,6 +62,8 @@ pub struct Workshop<'a> {
     pub now: i64,
     /// Leave all the work to the distribution's scripts. The result is the same.
     pub plain: bool,
+    /// What earlier builds have left, beside layers.
+    pub clusters: Option<&'a Clusters>,
     pub reporter: &'a Reporter,
 }
 
@@ -198,7 +201,7 @@ fn make(
     }
     let mut database = Database::load(&root)?;
     let new = only_new(crew.packages(), &database)?;
-    let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch, workshop.plain)?;
+    let scripts = Scripts::new(workshop.sandbox, epoch, workshop.scratch, workshop.plain, workshop.clusters)?;
     let waves = waves::plan(crew.packages(), &new, &database)?;
     crew.reorder(waves.iter().flatten().copied());
     for (number, wave) in waves.iter().enumerate() {

@@ -120,7 +120,7 @@ pub(super) fn build(
 ) -> Result<Built> {
     let (intent, reporter, store) = (one.intent, &options.environment.reporter, &caches.store);
     let tools = tools(one, options, store, work)?;
-    let mut tree = root_file_system(one, options, store, arrived, folder, work)?;
+    let mut tree = root_file_system(one, options, caches, arrived, folder, work)?;
     let plan = &one.settle(&options.environment)?.plan;
     let epoch = Mtime { seconds: plan.epoch, nanoseconds: 0 };
     let origin = |path: &[&str]| intent.origin(path);
@@ -175,7 +175,7 @@ impl Systems {
 fn root_file_system(
     one: &Prepared<'_>,
     options: &Options<'_>,
-    store: &Store,
+    Caches { store, clusters }: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
     folder: &mut Folder,
     work: &Path,
@@ -206,6 +206,7 @@ fn root_file_system(
         arrived,
         now: options.environment.now,
         plain: options.plain_scripts,
+        clusters: Some(clusters),
         reporter,
     };
     rootfs::build(&layers, &mut workshop)

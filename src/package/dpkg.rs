@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::report::Step;
 use crate::sandbox::{Bind, Finished, Job, Sandbox};
 use crate::tree::TreePath;
+use crate::tree::clusters::Clusters;
 
 /// Lines of output that an error shows.
 const TAIL_LINES: usize = 30;
@@ -27,17 +28,25 @@ pub struct Scripts<'a> {
     scratch: PathBuf,
     /// Without native helpers.
     plain: bool,
+    clusters: Option<&'a Clusters>,
 }
 
 impl<'a> Scripts<'a> {
-    /// `scratch` is a folder of the host for the time of the run; `plain` does without native helpers.
-    pub fn new(sandbox: &'a dyn Sandbox, epoch: i64, scratch: &Path, plain: bool) -> Result<Self> {
+    /// `scratch` is a folder of the host for the time of the run; `plain` does without native helpers, which use what is in
+    /// `clusters`.
+    pub fn new(
+        sandbox: &'a dyn Sandbox,
+        epoch: i64,
+        scratch: &Path,
+        plain: bool,
+        clusters: Option<&'a Clusters>,
+    ) -> Result<Self> {
         use std::os::unix::fs::PermissionsExt;
         let nothing = scratch.join("nothing");
         let making = || format!("making {}", nothing.display());
         std::fs::write(&nothing, "#!/bin/sh\nexit 0\n").with_context(making)?;
         std::fs::set_permissions(&nothing, std::fs::Permissions::from_mode(0o755)).with_context(making)?;
-        Ok(Scripts { sandbox, epoch, nothing, scratch: scratch.to_path_buf(), plain })
+        Ok(Scripts { sandbox, epoch, nothing, scratch: scratch.to_path_buf(), plain, clusters })
     }
 
     fn job(&self, root: &Root, argv: &[&str]) -> Result<Job> {
@@ -92,7 +101,7 @@ impl<'a> Scripts<'a> {
             let mut job = self.job(root, &["dpkg", "--force-unsafe-io", "--configure", "-a"])?;
             let helpers = match self.plain {
                 true => None,
-                false => Some(Helpers::start(scope, self.sandbox, root, &self.scratch, &mut job)?),
+                false => Some(Helpers::start(scope, self.sandbox, root, &self.scratch, &mut job, self.clusters)?),
             };
             self.run_dpkg(root, &job, step)?;
             helpers.map_or(Ok(()), Helpers::finish)

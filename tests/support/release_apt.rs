@@ -242,6 +242,7 @@ fn make_root(path: &Path, request: &Request, environment: &Environment) -> PathB
         arrived: &|_| Ok(()),
         now: environment.now,
         plain: false,
+        clusters: None,
         reporter: &environment.reporter,
     };
     let layer = rootfs::Layer { key: layer.digest(), locked: layer, debs: &debs };

@@ -44,6 +44,7 @@ pub fn tree(
     let mut folder = Folder::create(&scratch.join("install"))?;
     let reporter = &environment.reporter;
     let (arrived, now) = (&|_| Ok(()), environment.now);
-    let mut workshop = Workshop { store, sandbox, folder: &mut folder, scratch, arrived, now, plain: false, reporter };
+    let mut workshop =
+        Workshop { store, sandbox, folder: &mut folder, scratch, arrived, now, plain: false, clusters: None, reporter };
     rootfs::build(&layers, &mut workshop).context("installing the tools")
 }

@@ -3,12 +3,13 @@
 //!
 //! Owns: [`Helpers`] and which programs they stand in for. Each way has the same files as result: byte compiling
 //! and a few long commands of scripts ([`scripts`]) are put off to workers that run the distribution's own program beside
-//! dpkg ([`workers`]); questions to the unit helper and the enabling of units are answered without starting Perl
+//! dpkg ([`workers`]), or find what came of the same in an earlier build ([`bytecode`]); questions to the unit helper and the enabling of units are answered without starting Perl
 //! ([`systemd`]), certificates are linked by one process ([`certificates`]); what does nothing in a first installation is
 //! left out ([`neutral`]); host keys, which no image may
 //! hold (seal removes them), are not made. What is not known to be equal goes to the program itself, which lies under
 //! another name meanwhile. `--plain-scripts` does without all of it.
 
+mod bytecode;
 mod certificates;
 pub(super) mod neutral;
 mod python;
@@ -23,6 +24,7 @@ use self::workers::Workers;
 use super::root::Root;
 use crate::error::{Context, Result};
 use crate::sandbox::{Bind, Job, Sandbox};
+use crate::tree::clusters::Clusters;
 use crate::tree::{Digest, TreePath};
 
 /// Where scripts find the pipes and the programs that were laid over.
@@ -77,13 +79,15 @@ pub(super) struct Helpers<'scope> {
 }
 
 impl<'scope> Helpers<'scope> {
-    /// Lays the helpers over those programs that the target has. `scratch` is a folder of the host.
+    /// Lays the helpers over those programs that the target has. `scratch` is a folder of the host, `clusters` what earlier
+    /// builds have left.
     pub fn start<'a: 'scope>(
         scope: &'scope std::thread::Scope<'scope, '_>,
         sandbox: &'a dyn Sandbox,
         root: &Root,
         scratch: &Path,
         job: &mut Job,
+        clusters: Option<&'a Clusters>,
     ) -> Result<Self> {
         let making = || format!("making a folder for helpers in {}", scratch.display());
         let folder = tempfile::Builder::new().prefix("helpers-").tempdir_in(scratch).with_context(making)?;
@@ -121,7 +125,7 @@ impl<'scope> Helpers<'scope> {
         }
         let work = Job { environment, binds: vec![place], ..Job::default() };
         let workers = match asks {
-            true => Some(Workers::start(scope, sandbox, root.path(), folder.path(), work)?),
+            true => Some(Workers::start(scope, sandbox, root.path(), folder.path(), work, clusters)?),
             false => None,
         };
         Ok(Helpers { workers, _folder: folder })

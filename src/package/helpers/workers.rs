@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
+use super::bytecode::{Batch, Kept};
 use super::{python, scripts, units};
 use crate::error::{Context, Error, Result};
 use crate::interrupt;
@@ -20,6 +21,8 @@ use crate::package::root::Root;
 use crate::report::words;
 use crate::sandbox::pipes::{Asker, Pipes, named_pipe};
 use crate::sandbox::{Job, Sandbox};
+use crate::tree::Digest;
+use crate::tree::clusters::Clusters;
 
 const READY: &str = "imagebuilder: ready";
 const DONE: &str = "imagebuilder: done ";
@@ -54,6 +57,8 @@ enum Lane {
 struct Order {
     lane: Lane,
     line: String,
+    /// What it compiles, where that is known.
+    batch: Option<Batch>,
 }
 
 #[derive(Default)]
@@ -62,6 +67,8 @@ struct State {
     /// How many of them are being run that run Python, the library among them.
     pythons: usize,
     libraries: usize,
+    /// How many that compile the library have been run.
+    compiled: usize,
     /// Workers that wait for a command or work on one.
     ready: usize,
     /// Workers that could not be started, or have ended.
@@ -119,6 +126,7 @@ impl State {
             Lane::Library => {
                 add(&mut self.pythons);
                 add(&mut self.libraries);
+                self.compiled += usize::from(by < 0);
             }
         }
     }
@@ -132,10 +140,12 @@ impl<'scope> Workers<'scope> {
         root: &Path,
         folder: &Path,
         job: Job,
+        clusters: Option<&'a Clusters>,
     ) -> Result<Self> {
         let (pipes, asker) = Pipes::make(folder)?;
         let queue = Arc::new(Queue::default());
-        let crew = Crew { sandbox, root: root.to_path_buf(), folder: folder.to_path_buf(), job, queue: queue.clone() };
+        let (root, folder, kept) = (root.to_path_buf(), folder.to_path_buf(), clusters.map(Kept::new));
+        let crew = Crew { sandbox, root, folder, job, kept, queue: queue.clone() };
         let dispatcher = scope.spawn(move || crew.dispatch(pipes, scope));
         Ok(Workers { queue, asker, dispatcher: Some(dispatcher) })
     }
@@ -169,8 +179,12 @@ struct Crew<'a> {
     root: PathBuf,
     folder: PathBuf,
     job: Job,
+    kept: Option<Kept<'a>>,
     queue: Arc<Queue>,
 }
+
+/// What a worker works on, and the key of what comes of it.
+type Running = (Order, Option<Digest>);
 
 impl<'a> Crew<'a> {
     /// Hears what scripts put off, until there is no script any more; then waits for the workers.
@@ -237,15 +251,15 @@ impl<'a> Crew<'a> {
             ["deb-systemd-helper", ..] => return None,
             _ => {}
         }
-        let line = match self.compile(&words) {
-            Ok(Some(command)) => Some(command),
-            Ok(None) => line(&words, self.sandbox.mounts()),
-            Err(error) => {
-                tracing::debug!("`{}` is left to the program itself: {error}", words.join(" "));
-                line(&words, self.sandbox.mounts())
-            }
+        let compile = self.compile(&words).unwrap_or_else(|error| {
+            tracing::debug!("`{}` is left to the program itself: {error}", words.join(" "));
+            None
+        });
+        let (line, batch) = match compile {
+            Some((line, batch)) => (line, batch),
+            None => (line(&words, self.sandbox.mounts())?, None),
         };
-        Some(Order { lane: Lane::Python, line: line? })
+        Some(Order { lane: Lane::Python, line, batch })
     }
 
     /// A command of a script that was edited ([`super::scripts`]); its words are lines of a file in our folder.
@@ -261,14 +275,22 @@ impl<'a> Crew<'a> {
         };
         // Its script does not mind if it fails.
         let status = if words[0] == "systemd-hwdb" { " || true" } else { "" };
+        let batch = match words.as_slice() {
+            [interpreter, _, _, program, modules @ ..]
+                if lane == Lane::Library && program.ends_with("/py_compile.py") =>
+            {
+                Batch::new(&words[..4], interpreter, modules.iter().copied())
+            }
+            _ => None,
+        };
         let line = format!(
             "(set --; while IFS= read -r word; do set -- \"$@\" \"${{word}}\"; done <{list}; cd / && exec \"$@\"){status}"
         );
-        Some(Order { lane, line })
+        Some(Order { lane, line, batch })
     }
 
     /// Modules go to the compiler by way of a file: a package has any number of them.
-    fn compile(&self, words: &[&str]) -> Result<Option<String>> {
+    fn compile(&self, words: &[&str]) -> Result<Option<(String, Option<Batch>)>> {
         let ["py3compile", arguments @ ..] = words else { return Ok(None) };
         let Some(modules) = python::modules(&Root::open(&self.root)?, arguments)? else { return Ok(None) };
         let mut file =
@@ -277,7 +299,43 @@ impl<'a> Crew<'a> {
         file.write_all(text.as_bytes()).context("listing modules")?;
         let (_, path) = file.keep().map_err(|error| error.error).context("listing modules")?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Ok(Some(format!("(cd / && exec {} -m py_compile -) <{name}", words::shell(&modules.interpreter))))
+        let line = format!("(cd / && exec {} -m py_compile -) <{name}", words::shell(&modules.interpreter));
+        let batch =
+            Batch::new(&["-m", "py_compile", "-"], &modules.interpreter, modules.names.iter().map(String::as_str));
+        Ok(Some((line, batch)))
+    }
+
+    /// The next command that has to be run; those whose results were kept are done on the way.
+    fn next(&self) -> Option<Running> {
+        loop {
+            let order = self.queue.next()?;
+            let (kept, batch) = match (&self.kept, &order.batch) {
+                (Some(kept), Some(batch)) => (kept, batch),
+                _ => return Some((order, None)),
+            };
+            let compiled = self.queue.state().compiled;
+            let found = Root::open(&self.root).and_then(|root| {
+                let key = kept.key(&root, batch, compiled)?;
+                Ok((key, kept.recall(&root, batch, key)?))
+            });
+            match found {
+                Ok((_, true)) => self.queue.change(|state| state.count(order.lane, -1)),
+                Ok((key, false)) => return Some((order, Some(key))),
+                Err(error) => {
+                    tracing::debug!("`{}`: its results are not kept: {error}", order.line);
+                    return Some((order, None));
+                }
+            }
+        }
+    }
+
+    /// A command has ended well.
+    fn keep(&self, (order, key): &Running) {
+        let (Some(kept), Some(batch), Some(key)) = (&self.kept, &order.batch, key) else { return };
+        // What it saves is only time.
+        if let Err(error) = Root::open(&self.root).and_then(|root| kept.keep(&root, batch, *key)) {
+            tracing::debug!("`{}`: its results are not kept: {error}", order.line);
+        }
     }
 
     fn wait_for_ready(&self, count: usize) {
@@ -303,17 +361,20 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
         );
         let mut job = self.job.clone();
         job.argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
-        let mut running: Option<Order> = None;
+        let mut running: Option<Running> = None;
         let mut said = String::new();
         let mut failure = None;
         let finished = self.sandbox.run(&self.root, &job, &mut |line| {
             if line == READY {
                 self.queue.change(|state| state.ready += 1);
             } else if let Some(status) = line.strip_prefix(DONE) {
-                if let Some(order) = running.take() {
-                    self.queue.change(|state| state.count(order.lane, -1));
+                if let Some(done) = running.take() {
+                    if status == "0" {
+                        self.keep(&done);
+                    }
+                    self.queue.change(|state| state.count(done.0.lane, -1));
                     if status != "0" && failure.is_none() {
-                        let message = format!("`{}` failed: exit code {status}\n{}", order.line, said.trim_end());
+                        let message = format!("`{}` failed: exit code {status}\n{}", done.0.line, said.trim_end());
                         failure = Some(Error::build(message));
                     }
                 }
@@ -323,8 +384,8 @@ while read -r command <&3; do eval \"${{command}}\" 3<&-; echo \"{DONE}$?\"; don
                 return;
             }
             said.clear();
-            let next = if failure.is_none() { self.queue.next() } else { None };
-            let order = next.as_ref().map_or("exit 0", |next| next.line.as_str());
+            let next = if failure.is_none() { self.next() } else { None };
+            let order = next.as_ref().map_or("exit 0", |(order, _)| order.line.as_str());
             if let Err(error) = writeln!(orders, "{order}") {
                 tracing::warn!("giving a worker its command: {error}");
             }
@@ -358,7 +419,7 @@ mod tests {
     fn the_library_is_compiled_alone_and_before_what_comes_after_it() {
         use Lane::{Library, Other, Python};
         let commands = [Python, Library, Other, Python, Library, Other];
-        let commands = commands.iter().map(|lane| Order { lane: *lane, line: String::new() }).collect();
+        let commands = commands.iter().map(|lane| Order { lane: *lane, line: String::new(), batch: None }).collect();
         let mut state = State { commands, ..State::default() };
         let start = |state: &mut State| {
             let lane = state.startable().and_then(|at| state.commands.remove(at)).map(|order| order.lane);
