@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::package::root::Root;
-use crate::tree::clusters::{Clusters, Made};
+use crate::tree::clusters::{Clusters, Made, NewClusters};
 use crate::tree::{Digest, TreePath};
 
 /// Raised when what is kept is made or written in another way.
@@ -67,13 +67,15 @@ impl Batch {
 /// Byte code of earlier builds.
 pub(super) struct Kept<'a> {
     clusters: &'a Clusters,
+    /// Since the first batch that was made.
+    new: Mutex<Option<NewClusters<'a>>>,
     /// What the interpreter of a version may load, by how much of its library has been compiled meanwhile.
     libraries: Mutex<HashMap<(String, usize), Digest>>,
 }
 
 impl<'a> Kept<'a> {
     pub(super) fn new(clusters: &'a Clusters) -> Self {
-        Kept { clusters, libraries: Mutex::default() }
+        Kept { clusters, new: Mutex::default(), libraries: Mutex::default() }
     }
 
     /// Known before the batch is made. `compiled` counts the batches of the library that were made since nothing else was
@@ -129,7 +131,7 @@ impl<'a> Kept<'a> {
         Ok(true)
     }
 
-    /// Keeps what was made for later builds.
+    /// Keeps what was made, for later builds once [`Kept::finish`] was called.
     pub(super) fn keep(&self, root: &Root, batch: &Batch, key: Digest) -> Result<()> {
         let mut files = Vec::with_capacity(batch.modules.len());
         let mut list = String::new();
@@ -142,13 +144,22 @@ impl<'a> Kept<'a> {
             list += &format!("{:o}\n", stat.st_mode & 0o7777);
             files.push(bytes);
         }
-        let new = self.clusters.begin()?;
+        let mut slot = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = match &mut *slot {
+            Some(new) => new,
+            slot => slot.insert(self.clusters.begin()?),
+        };
         for (number, bytes) in files.iter().enumerate() {
             new.append(part(key, number), Made::Packed(bytes))?;
         }
         // Last, so that what it lists is there.
-        new.append(key, Made::Packed(list.as_bytes()))?;
-        new.finish()
+        new.append(key, Made::Packed(list.as_bytes())).map(drop)
+    }
+
+    /// Makes what was kept findable.
+    pub(super) fn finish(&self) -> Result<()> {
+        let new = self.new.lock().unwrap_or_else(PoisonError::into_inner).take();
+        new.map_or(Ok(()), NewClusters::finish)
     }
 }
 
@@ -275,6 +286,7 @@ mod tests {
             assert!(!kept.recall(&root, &batch(), key).unwrap());
             put(target.path(), made, "byte code");
             kept.keep(&root, &batch(), key).unwrap();
+            kept.finish().unwrap();
         }
         std::fs::remove_dir_all(target.path().join(made).parent().unwrap()).unwrap();
         let clusters = clusters();

@@ -223,6 +223,10 @@ impl<'a> Crew<'a> {
                 worker.join().unwrap_or_else(|_| Err(Error::build("a worker of maintainer scripts has failed")));
             result = result.and(ended);
         }
+        // What it saves is only time.
+        if let Err(error) = crew.kept.as_ref().map_or(Ok(()), Kept::finish) {
+            tracing::debug!("byte code is not kept: {error}");
+        }
         // With no worker left, nobody has done these.
         let left = crew.queue.state().commands.len();
         result.and(match left {
