@@ -2,7 +2,8 @@
 //!
 //! Owns: [`beside`]. The initramfs takes long, keeps one core busy, and is one file of the disk. Meanwhile a stand-in of
 //! about its size takes its place in a Tree that is otherwise complete, and the boot images, clusters and checksums of
-//! that disk, or the blocks of that squashfs, are made and kept (`tree::clusters`). Nothing of it reaches the image unless the image is made of the same.
+//! that disk, or the blocks of that squashfs, are made and kept (`tree::clusters`). Nothing of it reaches the image unless
+//! the image is made of the same.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 //! started with the first command that is put off, while dpkg's own job is there, so that the mount points of the target
 //! are made and taken away by that one alone. When dpkg has ended, what was mounted for it is gone; a worker stays in the
 //! folder of the pipes. Commands that are put off must not depend on each other, with one exception: what compiles the
-//! library of Python ([`Lane`]).
+//! library of Python ([`Lane`]). What was compiled of the same in an earlier build is not compiled again
+//! ([`bytecode`](super::bytecode)).
 
 use std::collections::VecDeque;
 use std::io::Write;
