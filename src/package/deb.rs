@@ -9,6 +9,8 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use liblzma::stream::{IGNORE_CHECK, MtStreamBuilder, Stream};
+
 use super::tar::{Archive, Kind};
 use crate::error::{Context, Error, Result};
 
@@ -17,6 +19,15 @@ const HEADER: u64 = 60;
 /// Decompressed; the largest packages of the archive stay well below.
 const DATA_BYTES: u64 = 8 << 30;
 const CONTROL_BYTES: u64 = 64 << 20;
+/// What xz may take to decompress: the strongest of its presets takes 65 MiB.
+const XZ_MEMORY: u64 = 512 << 20;
+/// From which size on the blocks of a compressed member are decompressed side by side: xz(1) makes blocks of 24 MiB when
+/// it is allowed threads, and dpkg-deb allows it.
+const XZ_SIDE_BY_SIDE: u64 = 4 << 20;
+/// What blocks side by side may take; with less there are fewer threads.
+const XZ_SIDE_BY_SIDE_MEMORY: u64 = 192 << 20;
+/// More threads would not find the memory.
+const XZ_THREADS: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compression {
@@ -92,18 +103,31 @@ impl Deb {
             Compression::None => Box::new(raw),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
             Compression::Xz => {
-                // All bytes of the file were compared with its digest, which says more than the sums inside.
-                let stream = liblzma::stream::Stream::new_stream_decoder(u64::MAX, liblzma::stream::IGNORE_CHECK);
-                Box::new(liblzma::bufread::XzDecoder::new_stream(
-                    raw,
-                    stream.map_err(std::io::Error::from).context("starting xz")?,
-                ))
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                let stream = xz(member.size, cores).map_err(std::io::Error::from).context("starting xz")?;
+                Box::new(liblzma::bufread::XzDecoder::new_stream(raw, stream))
             }
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(raw).context("starting zstd")?),
         };
         // Headers are read in small pieces.
         Ok(Limited { reader: std::io::BufReader::with_capacity(1 << 17, reader), limit, left: limit })
     }
+}
+
+/// A decompressor for a member of `size` bytes on a machine with so many cores.
+fn xz(size: u64, cores: usize) -> std::result::Result<Stream, liblzma::stream::Error> {
+    // The other half has other packages to decompress.
+    let threads = cores / 2;
+    if size < XZ_SIDE_BY_SIDE || threads < 2 {
+        // All bytes of the file were compared with its digest, which says more than the sums inside.
+        return Stream::new_stream_decoder(XZ_MEMORY, IGNORE_CHECK);
+    }
+    let mut builder = MtStreamBuilder::new();
+    builder
+        .threads(threads.min(XZ_THREADS) as u32)
+        .memlimit_threading(XZ_SIDE_BY_SIDE_MEMORY)
+        .memlimit_stop(XZ_MEMORY)
+        .decoder()
 }
 
 /// A decompressor that gives an error beyond its limit.
@@ -210,6 +234,8 @@ fn compression(suffix: &str) -> Result<Compression> {
 mod tests {
     use std::io::Write;
 
+    use liblzma::stream::Check;
+
     use super::*;
 
     fn archive(members: &[(&str, &[u8])]) -> tempfile::NamedTempFile {
@@ -244,6 +270,30 @@ mod tests {
             assert_eq!(data, tar, "{suffix}");
             assert!(deb.control().unwrap().is_empty());
         }
+    }
+
+    /// As dpkg-deb has it made: several blocks with their sizes.
+    #[test]
+    fn blocks_are_decompressed_side_by_side() {
+        let tar = crate::format::disk::testing::noise(8 << 20, 1);
+        let threads = MtStreamBuilder::new().threads(2).preset(0).check(Check::Crc64).block_size(1 << 20).encoder();
+        let mut xz = liblzma::write::XzEncoder::new_stream(Vec::new(), threads.unwrap());
+        xz.write_all(&tar).unwrap();
+        let mut xz = xz.finish().unwrap();
+        assert!(xz.len() as u64 > XZ_SIDE_BY_SIDE);
+        for cores in [1, 2, 4, 64] {
+            let read = |xz: &[u8]| {
+                let stream = super::xz(xz.len() as u64, cores).unwrap();
+                let mut data = Vec::new();
+                liblzma::bufread::XzDecoder::new_stream(xz, stream).read_to_end(&mut data).map(|_| data)
+            };
+            assert!(read(&xz).unwrap() == tar, "{cores} cores");
+            assert!(read(&xz[..xz.len() / 2]).is_err(), "{cores} cores");
+        }
+        let middle = xz.len() / 2;
+        xz[middle] ^= 0x55;
+        let mut stream = liblzma::bufread::XzDecoder::new_stream(&xz[..], super::xz(xz.len() as u64, 4).unwrap());
+        assert!(stream.read_to_end(&mut Vec::new()).is_err());
     }
 
     #[test]
