@@ -14,7 +14,9 @@ use crate::report::{Reporter, Step, Unit};
 use crate::tree::store::PackWriter;
 
 /// nice(2) of a crew that works ahead.
-const AHEAD: i32 = 10;
+const AHEAD: i32 = 12;
+/// And of its first package: a kernel takes as long as all the others together, and nothing shortens it.
+const AHEAD_FIRST: i32 = 5;
 
 /// What a crew works on.
 #[derive(Clone)]
@@ -47,6 +49,14 @@ pub(super) struct Crew<'scope, 'a> {
     threads: Vec<ScopedJoinHandle<'scope, ()>>,
 }
 
+/// Changes the priority of this thread alone. It can only go down.
+fn give_way(nice: i32) {
+    if nice > 0 {
+        // SAFETY: no memory is touched; it may fail without harm.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    }
+}
+
 impl<'scope, 'a: 'scope> Crew<'scope, 'a> {
     pub fn start(
         scope: &'scope Scope<'scope, '_>,
@@ -61,14 +71,18 @@ impl<'scope, 'a: 'scope> Crew<'scope, 'a> {
         let state = State { todo, running: 0, done: BTreeMap::new(), stop: false };
         let shared =
             Arc::new(Shared { work, state: Mutex::new(state), changed: Condvar::new(), step: Mutex::new(step) });
-        let threads = (0..workers).map(|_| {
+        let threads = (0..workers).map(|number| {
             let shared = shared.clone();
+            let first = (number == 0).then(|| shared.next()).flatten();
             scope.spawn(move || {
-                if ahead {
-                    // SAFETY: changes nothing but the priority of this thread; it may fail without harm.
-                    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, AHEAD) };
+                if let Some(at) = first {
+                    give_way(if ahead { AHEAD_FIRST } else { 0 });
+                    shared.prepare(at);
                 }
-                shared.serve();
+                give_way(if ahead { AHEAD } else { 0 });
+                while let Some(at) = shared.next() {
+                    shared.prepare(at);
+                }
             })
         });
         Crew { threads: threads.collect(), shared }
@@ -140,25 +154,27 @@ impl<'a> Shared<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self) {
-        loop {
-            let mut state = self.state();
-            if state.stop {
-                return;
-            }
-            let Some(at) = state.todo.pop() else { return };
-            state.running += 1;
-            drop(state);
-            let result = self.work.stage.prepare(&self.work.packages[at], Some(&self.work.pack));
-            let size = result.as_ref().map_or(0, |staged| staged.size);
-            let mut state = self.state();
-            state.running -= 1;
-            state.done.insert(at, result);
-            let last = state.todo.is_empty() && state.running == 0;
-            drop(state);
-            self.changed.notify_all();
-            self.report(size, last);
+    /// What to prepare now; it counts as running from here on.
+    fn next(&self) -> Option<usize> {
+        let mut state = self.state();
+        if state.stop {
+            return None;
         }
+        let at = state.todo.pop()?;
+        state.running += 1;
+        Some(at)
+    }
+
+    fn prepare(&self, at: usize) {
+        let result = self.work.stage.prepare(&self.work.packages[at], Some(&self.work.pack));
+        let size = result.as_ref().map_or(0, |staged| staged.size);
+        let mut state = self.state();
+        state.running -= 1;
+        state.done.insert(at, result);
+        let last = state.todo.is_empty() && state.running == 0;
+        drop(state);
+        self.changed.notify_all();
+        self.report(size, last);
     }
 
     fn report(&self, size: u64, last: bool) {
