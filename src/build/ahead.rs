@@ -112,7 +112,8 @@ fn complete(
     for version in initramfs::kernel_versions(&tree) {
         let Some(path) = TreePath::new(format!("boot/initrd.img-{version}")) else { continue };
         let content = Content::elsewhere(Digest::of(b"not there yet"), USUAL, Arc::new(Unknown));
-        tree.put(&path, Entry { meta: meta.clone(), kind: Kind::File(content), origin: "initramfs".into() })?;
+        let origin = initramfs::origin(&version);
+        tree.put(&path, Entry { meta: meta.clone(), kind: Kind::File(content), origin })?;
     }
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };

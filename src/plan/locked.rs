@@ -74,8 +74,8 @@ impl StepName {
             // 2: the time of emptied folders does not tell that something was in them.
             StepName::Seal => 2,
             // 2: ext4 written by our own code. 3: its zones, and holes in sparse files. 4: clusters of a qcow2 that hold only files first. 5: nearly all of
-            // them.
-            StepName::Pack => 5,
+            // them. 6: but the initramfs.
+            StepName::Pack => 6,
         }
     }
 }

@@ -49,6 +49,9 @@ pub struct Workshop<'a> {
     pub reporter: &'a Reporter,
 }
 
+/// How the origin of what is made here begins; the version follows.
+const ORIGIN: &str = "initramfs of kernel ";
+
 /// Makes the initramfs of every kernel of `tree` and gives them as an overlay.
 pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<Tree> {
     let Workshop { root, epoch, reporter, .. } = *workshop;
@@ -64,7 +67,7 @@ pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<
         if fell_back && reads_zstd(root, &version)? {
             repack(root, &version)?;
         }
-        let origin: Origin = Arc::from(format!("initramfs of kernel {version}"));
+        let origin = origin(&version);
         let mut size = 0;
         for (path, required) in
             [(format!("boot/initrd.img-{version}"), true), (format!("var/lib/initramfs-tools/{version}"), false)]
@@ -84,6 +87,15 @@ pub fn build(tree: &Tree, workshop: &Workshop<'_>, pack: &PackWriter) -> Result<
         step.finish(words::bytes(size));
     }
     Ok(overlay)
+}
+
+/// Where an initramfs comes from.
+pub fn origin(version: &str) -> Origin {
+    Arc::from(format!("{ORIGIN}{version}"))
+}
+
+pub fn is_origin(origin: &Origin) -> bool {
+    origin.starts_with(ORIGIN)
 }
 
 /// Runs the tool; true if it took gzip because zstd is missing.

@@ -13,6 +13,7 @@ pub mod sums;
 #[cfg(test)]
 pub mod testing;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -72,17 +73,26 @@ impl Extent {
 pub struct DiskImage {
     size: u64,
     extents: Vec<Extent>,
+    late: BTreeSet<Digest>,
+}
+
+/// What a block holds, by what is known last of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Holds {
+    Files,
+    LateFiles,
+    Other,
 }
 
 impl DiskImage {
     /// All zero.
     pub fn empty(size: u64) -> DiskImage {
-        DiskImage { size, extents: Vec::new() }
+        DiskImage { size, extents: Vec::new(), late: BTreeSet::new() }
     }
 
     /// From extents in any order. Empty ones are dropped; overlaps and what lies outside are errors.
     pub fn new(size: u64, extents: Vec<Extent>) -> Result<DiskImage> {
-        let mut disk = DiskImage { size, extents };
+        let mut disk = DiskImage { size, extents, late: BTreeSet::new() };
         disk.settle()?;
         Ok(disk)
     }
@@ -110,6 +120,7 @@ impl DiskImage {
         }
         let moved = image.extents.into_iter().map(|extent| Extent { offset: extent.offset + offset, ..extent });
         self.extents.extend(moved);
+        self.late.extend(image.late);
         self.settle()
     }
 
@@ -189,33 +200,44 @@ impl DiskImage {
         self.touched_blocks(block).count() as u64 * block
     }
 
+    /// Says which contents are made last, when the rest of the disk is known. [`DiskImage::steady_first`] has them behind
+    /// the steady blocks, so that those can be written and hashed before.
+    pub fn made_last(&mut self, contents: impl IntoIterator<Item = Digest>) {
+        self.late.extend(contents);
+    }
+
     /// All blocks of `block` bytes that an extent touches, each once: first the steady ones, of which a small edit
-    /// changes none or few, then the others; both ascending. How many the first are. They hold nothing but files, and
-    /// their number is a round one: what is written last, which is also what changes most, is not among them, and a file
-    /// more or less does not change where they end.
+    /// changes none or few, then those with files that are made last, then the others; each ascending. How many the first
+    /// are. They hold nothing but files, and their number is a round one: what is written last, which is also what changes
+    /// most, is not among them, and a file more or less does not change where they end.
     pub fn steady_first(&self, block: u64) -> (Vec<u64>, usize) {
-        let (mut steady, mut other): (Vec<u64>, Vec<u64>) = Default::default();
+        let mut blocks: Vec<(u64, Holds)> = Vec::new();
         for extent in &self.extents {
-            let file = matches!(extent.data, ExtentData::Content { .. });
-            let (first, last) = (extent.offset / block, (extent.end() - 1) / block);
+            let holds = match &extent.data {
+                ExtentData::Content { content, .. } if self.late.contains(&content.digest()) => Holds::LateFiles,
+                ExtentData::Content { .. } => Holds::Files,
+                ExtentData::Bytes(_) => Holds::Other,
+            };
+            let (mut first, last) = (extent.offset / block, (extent.end() - 1) / block);
             // Only the first can hold the end of an extent before.
-            let shared = other.last() == Some(&first);
-            if !shared && !file && steady.last() == Some(&first) {
-                steady.pop();
-                other.push(first);
+            if let Some((_, known)) = blocks.last_mut().filter(|(known, _)| *known == first) {
+                *known = holds.max(*known);
+                first += 1;
             }
-            let known = steady.last() == Some(&first) || other.last() == Some(&first);
-            let new = first + u64::from(known)..=last;
-            if file { steady.extend(new) } else { other.extend(new) }
+            blocks.extend((first..=last).map(|index| (index, holds)));
         }
+        let those = |wanted| blocks.iter().filter(move |(_, holds)| *holds == wanted).map(|(index, _)| *index);
+        let mut order: Vec<u64> = those(Holds::Files).collect();
+        let mut other: Vec<u64> = those(Holds::Other).collect();
         // Some of the last are left out, and between nothing and a 64th of the rest.
-        let most = steady.len() - steady.len().div_ceil(64);
-        let round = 1 << (steady.len() / 64).max(1).ilog2();
+        let most = order.len() - order.len().div_ceil(64);
+        let round = 1 << (order.len() / 64).max(1).ilog2();
         let count = most / round * round;
-        other.extend(steady.drain(count..));
+        other.extend(order.drain(count..));
         other.sort_unstable();
-        steady.append(&mut other);
-        (steady, count)
+        order.extend(those(Holds::LateFiles));
+        order.append(&mut other);
+        (order, count)
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -273,9 +295,13 @@ mod tests {
             file(75_000, 4_000),
             file(99_000, 4_000),
         ];
-        let disk = DiskImage::new(1 << 20, extents).unwrap();
+        let mut disk = DiskImage::new(1 << 20, extents).unwrap();
         let (order, steady) = disk.steady_first(10_000);
         assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 5, 9][..], &[1, 2, 4, 7, 10][..]));
+        // Of 16,000 bytes; shares a block with other bytes, and is in one with files alone.
+        disk.made_last([Digest::of(&[1; 16_000])]);
+        let (order, steady) = disk.steady_first(10_000);
+        assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 9][..], &[5, 1, 2, 4, 7, 10][..]));
         assert_eq!(disk.touched_size(10_000), 90_000);
         assert_eq!(DiskImage::empty(5).steady_first(1), (Vec::new(), 0));
     }

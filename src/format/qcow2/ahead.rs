@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::compress::Compression;
 use super::format::CLUSTER;
 use super::kept::{Maker, Segment, Source, Worker};
-use super::resume::{self, Steady};
+use super::resume::Marks;
 use super::stream::{self, Target};
 use super::tables::Tables;
 use super::write::Options;
@@ -34,7 +34,7 @@ pub fn prepare(
     let new = clusters.begin()?;
     let maker = Maker::new(disk, options, clusters, &new)?;
     let mut tables = Tables::new(disk.size(), options.compression)?;
-    let (mut segments, mut steady, mut missing) = (Vec::new(), Steady::default(), false);
+    let (mut segments, mut missing) = (Vec::new(), false);
     let make = |worker: &mut Worker, turn: u64| match stop.load(Ordering::Relaxed) {
         true => Ok(Some(None)),
         // Not there yet, or damaged: that is found when the image is written.
@@ -52,8 +52,8 @@ pub fn prepare(
         };
         let offset = tables.put(index, compressed);
         if let (Some(known), false) = (known, missing) {
-            steady.add(known.key, tables.settled());
-            segments.push(Segment { offset, length, source: Source::Cluster(index, known.fate), progress: 0 });
+            let source = Source::Cluster(index, known.fate);
+            segments.push(Segment { offset, length, source, key: known.key, progress: 0 });
         }
         Ok(())
     };
@@ -65,13 +65,11 @@ pub fn prepare(
     if no_header || digests != Digests::BOTH || stop.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let (end, header) = tables.settle();
-    segments.push(Segment::header(header));
+    segments.push(Segment::header(tables.settle()));
     segments.sort_by_key(|segment| segment.offset);
-    steady.end((end, header), !missing);
-    let start = steady.known(clusters, digests);
-    let marks: Vec<u64> = steady.behind(start.length()).map(|mark| mark.position).collect();
+    let marks = Marks::of(&segments);
+    let start = marks.known(clusters, digests);
     let target = Target { disk, file: None, options, clusters, stop: Some(stop) };
-    let hashed = stream::write(&target, &segments, start, &marks, &|_| ())?;
-    resume::keep(&steady, &hashed.states, clusters)
+    let hashed = stream::write(&target, &segments, start, &marks.behind(start.length()), &|_| ())?;
+    marks.keep(&hashed.states, clusters)
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compression, Compressor};
 use super::format::{CLUSTER, Header};
-use super::resume::{self, Steady};
+use super::resume::Marks;
 use super::stream;
 use super::tables::{Piece, Tables};
 use super::write::Options;
@@ -41,6 +41,8 @@ pub struct Segment {
     pub offset: u64,
     pub length: u64,
     pub source: Source,
+    /// The same one means the same bytes, for an equal length.
+    pub key: Digest,
     /// Bytes of the disk that are done when it is written.
     pub progress: u64,
 }
@@ -50,6 +52,7 @@ impl Segment {
         Segment {
             offset: piece.offset,
             length: piece.bytes.len() as u64,
+            key: Digest::of(&piece.bytes),
             source: Source::Bytes(piece.bytes),
             progress: 0,
         }
@@ -64,13 +67,6 @@ impl Segment {
     }
 }
 
-/// The whole file.
-pub struct Plan {
-    /// Ascending.
-    pub segments: Vec<Segment>,
-    pub steady: Steady,
-}
-
 /// Writes `disk` into `file`, which must be empty, and gives the checksums of the file. `progress` gets the number of
 /// bytes of the disk done since the last call; together they are [`DiskImage::touched_size`] of clusters.
 pub fn write_kept(
@@ -81,12 +77,12 @@ pub fn write_kept(
     digests: Digests,
     progress: &dyn Fn(u64),
 ) -> Result<Sums> {
-    let plan = plan(disk, options, clusters, progress)?;
-    let start = plan.steady.known(clusters, digests);
-    let marks: Vec<u64> = plan.steady.behind(start.length()).map(|mark| mark.position).collect();
+    let segments = plan(disk, options, clusters, progress)?;
+    let marks = Marks::of(&segments);
+    let start = marks.known(clusters, digests);
     let target = stream::Target { disk, file: Some(file), options, clusters, stop: None };
-    let hashed = stream::write(&target, &plan.segments, start, &marks, progress)?;
-    resume::keep(&plan.steady, &hashed.states, clusters)?;
+    let hashed = stream::write(&target, &segments, start, &marks.behind(start.length()), progress)?;
+    marks.keep(&hashed.states, clusters)?;
     Ok(hashed.sums)
 }
 
@@ -145,17 +141,17 @@ impl<'a> Maker<'a> {
     }
 }
 
-pub fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: &dyn Fn(u64)) -> Result<Plan> {
+/// All segments of the file, ascending.
+pub fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: &dyn Fn(u64)) -> Result<Vec<Segment>> {
     let mut tables = Tables::new(disk.size(), options.compression)?;
     let mut segments = Vec::new();
-    let mut steady = Steady::default();
     let new = clusters.begin()?;
     let maker = Maker::new(disk, options, clusters, &new)?;
     let (order, count) = disk.steady_first(CLUSTER);
     let fate = |worker: &mut Worker, turn: u64| maker.make(worker, order[turn as usize]).map(Some);
     let put = &mut |turn: u64, known: Known| {
         if turn == count as u64 {
-            steady.end(tables.settle(), true);
+            tables.settle();
         }
         let (length, compressed) = match known.fate {
             Fate::Zeros => {
@@ -170,23 +166,20 @@ pub fn plan(disk: &DiskImage, options: &Options, clusters: &Clusters, progress: 
         progress(if done_now { CLUSTER } else { 0 });
         let index = order[turn as usize];
         let offset = tables.put(index, compressed);
-        if turn < count as u64 {
-            steady.add(known.key, tables.settled());
-        }
         let progress = if done_now { 0 } else { CLUSTER };
-        segments.push(Segment { offset, length, source: Source::Cluster(index, known.fate), progress });
+        segments.push(Segment { offset, length, source: Source::Cluster(index, known.fate), key: known.key, progress });
         Ok(())
     };
     let jobs = Jobs { items: 0..order.len() as u64, batch: BATCH, threads: options.threads };
     in_order(jobs, &|| Worker::new(options), &fate, put, &|_| ())?;
     new.finish()?;
     if count == order.len() {
-        steady.end(tables.settle(), true);
+        tables.settle();
     }
     segments.extend(tables.finish()?.into_iter().map(Segment::of));
     // Compressed clusters flow around plain ones and are not quite in order.
     segments.sort_by_key(|segment| segment.offset);
-    Ok(Plan { segments, steady })
+    Ok(segments)
 }
 
 /// Everything beside the cluster that decides its compressed form. A sample tells compressors apart that have one name.

@@ -1,13 +1,13 @@
 //! Checksums that go on where the ones of an earlier image were the same.
 //!
-//! Owns: [`Steady`], the part of a file that only depends on the header and a row of clusters, [`Mark`]s in it, and the
-//! digest states that are kept for them. A mark is known by the header and the keys of all clusters that lie before it,
-//! which say what every byte there is; so a state that is found under it is that of this file. Nothing is compared with
-//! the bytes themselves: those are compared with their own checksums when they are written.
+//! Owns: [`Marks`], places in a file for which digest states are kept. A mark is known by all segments that lie before it:
+//! their places and the keys of what they hold, which say what every byte there is; so a state that is found under it is
+//! that of this file. Nothing is compared with the bytes themselves: those are compared with their own checksums when they
+//! are written.
 
 use sha2::{Digest as _, Sha256};
 
-use super::format::Header;
+use super::kept::Segment;
 use crate::error::Result;
 use crate::format::disk::sums::{Digests, State};
 use crate::tree::Digest;
@@ -18,39 +18,34 @@ const SPACING: u64 = 4 << 20;
 
 /// A place in a file and what is before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    pub position: u64,
+struct Mark {
+    position: u64,
     key: Digest,
 }
 
-#[derive(Default)]
-pub struct Steady {
-    /// The key of each cluster in the order of the file, and how much of the file is settled with it.
-    clusters: Vec<(Digest, u64)>,
-    /// Ascending.
-    marks: Vec<Mark>,
-}
+/// Ascending.
+pub struct Marks(Vec<Mark>);
 
-impl Steady {
-    /// The next cluster; `settled` bytes of the file depend on no later one.
-    pub fn add(&mut self, key: Digest, settled: u64) {
-        self.clusters.push((key, settled));
-    }
-
-    /// No more clusters come; the part has `end` bytes. Unless it is `whole`, some clusters at its end are not known.
-    pub fn end(&mut self, (end, header): (u64, &Header), whole: bool) {
-        let mut chain = link(&Digest::of(b"qcow2 sums 1"), &header.encode());
+impl Marks {
+    /// `segments` are ascending and all that lies before the end of the last; between them are zeros.
+    pub fn of(segments: &[Segment]) -> Marks {
+        let mut marks = Vec::new();
+        let mut chain = Digest::of(b"qcow2 sums 2");
         let mut next = SPACING;
-        for (key, settled) in &self.clusters {
-            chain = link(&chain, key.as_bytes());
-            while next <= *settled {
-                self.marks.push(Mark { position: next, key: link(&chain, &next.to_le_bytes()) });
+        for segment in segments {
+            let mut hash = Sha256::new();
+            hash.update(chain.as_bytes());
+            hash.update(segment.key.as_bytes());
+            hash.update(segment.offset.to_le_bytes());
+            hash.update(segment.length.to_le_bytes());
+            chain = Digest::from_bytes(hash.finalize().into());
+            while next <= segment.end() {
+                let key = Sha256::new().chain_update(chain.as_bytes()).chain_update(next.to_le_bytes());
+                marks.push(Mark { position: next, key: Digest::from_bytes(key.finalize().into()) });
                 next += SPACING;
             }
         }
-        if whole && !self.clusters.is_empty() && self.marks.last().is_none_or(|last| last.position < end) {
-            self.marks.push(Mark { position: end, key: link(&chain, &end.to_le_bytes()) });
-        }
+        Marks(marks)
     }
 
     /// The last state that is kept; the beginning where there is none. Only both digests together are kept.
@@ -62,33 +57,26 @@ impl Steady {
             let state = State::decode(&clusters.piece(&mark.key)?)?;
             Some(state).filter(|state| state.length() == mark.position)
         };
-        self.marks.iter().rev().find_map(state).unwrap_or_else(|| State::start(digests))
+        self.0.iter().rev().find_map(state).unwrap_or_else(|| State::start(digests))
     }
 
-    /// The marks behind a position.
-    pub fn behind(&self, position: u64) -> impl Iterator<Item = &Mark> {
-        self.marks.iter().filter(move |mark| mark.position > position)
+    /// The places behind a position.
+    pub fn behind(&self, position: u64) -> Vec<u64> {
+        self.0.iter().map(|mark| mark.position).filter(|mark| *mark > position).collect()
     }
-}
 
-/// Keeps states that were met on the way.
-pub fn keep(steady: &Steady, states: &[State], clusters: &Clusters) -> Result<()> {
-    if states.is_empty() {
-        return Ok(());
-    }
-    let new = clusters.begin()?;
-    for state in states {
-        let mark = steady.marks.iter().find(|mark| mark.position == state.length());
-        if let (Some(mark), Some(bytes)) = (mark, state.encode()) {
-            new.append(mark.key, Made::Packed(&bytes))?;
+    /// Keeps states that were met on the way.
+    pub fn keep(&self, states: &[State], clusters: &Clusters) -> Result<()> {
+        if states.is_empty() {
+            return Ok(());
         }
+        let new = clusters.begin()?;
+        for state in states {
+            let mark = self.0.iter().find(|mark| mark.position == state.length());
+            if let (Some(mark), Some(bytes)) = (mark, state.encode()) {
+                new.append(mark.key, Made::Packed(&bytes))?;
+            }
+        }
+        new.finish()
     }
-    new.finish()
-}
-
-fn link(chain: &Digest, next: &[u8]) -> Digest {
-    let mut hash = Sha256::new();
-    hash.update(chain.as_bytes());
-    hash.update(next);
-    Digest::from_bytes(hash.finalize().into())
 }

@@ -52,15 +52,9 @@ impl Tables {
         offset
     }
 
-    /// Nothing that is still to come lies before this.
-    pub fn settled(&self) -> u64 {
-        self.allocator.settled()
-    }
-
-    /// Ends the steady clusters. Says where they end; the header is known now.
-    pub fn settle(&mut self) -> (u64, &Header) {
+    /// Ends the steady clusters: the header is known now.
+    pub fn settle(&mut self) -> &Header {
         self.allocator.close();
-        let end = self.allocator.end();
         let l1_entries = self.size.div_ceil(L2_COVERS);
         let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER);
         let refcount_table_clusters = refcount_table_clusters(l1_entries, l1_clusters, self.size.div_ceil(CLUSTER));
@@ -69,7 +63,7 @@ impl Tables {
         let (compression, size) = (self.compression, self.size);
         let header =
             Header { compression, size, l1_entries, l1_offset, refcount_table_offset, refcount_table_clusters };
-        (end, self.header.insert(header))
+        self.header.insert(header)
     }
 
     /// All that points to the rest. The header comes last, so that a torn file is not mistaken for an image.
