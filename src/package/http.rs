@@ -13,9 +13,10 @@ use std::time::Duration;
 use ureq::http::Uri;
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, RustlsConnector, Transport};
 use ureq::{Agent, Proxy};
 
+use super::tcp::Tcp;
 use crate::error::{Error, Kind, Result};
 
 /// How patient the client is.
@@ -130,7 +131,7 @@ impl Client {
             Some(address) => {
                 let uri = proxy_address(address)?;
                 let authorization = authorization(&uri);
-                let connector = ().chain(TcpConnector::default()).chain(AbsoluteForm);
+                let connector = ().chain(Tcp).chain(AbsoluteForm);
                 Some((Agent::with_parts(config(None), connector, AlwaysProxy(uri)), authorization))
             }
         };
@@ -141,7 +142,8 @@ impl Client {
                 Some(config(Some(proxy)).new_agent())
             }
         };
-        let direct = config(None).new_agent();
+        let secure = ().chain(Tcp).chain(RustlsConnector::default());
+        let direct = Agent::with_parts(config(None), secure, DefaultResolver::default());
         Ok(Client(Arc::new(Inner { proxies, patience, direct, forward, tunnel, small: Mutex::default() })))
     }
 

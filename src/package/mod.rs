@@ -25,6 +25,7 @@ pub mod root;
 pub mod snapshot;
 pub mod stage;
 pub mod tar;
+mod tcp;
 pub mod unpack;
 pub mod version;
 pub mod waves;

@@ -160,6 +160,7 @@ fn attempts(client: &Client, url: &str, expected: &Expected, part: &mut File, pr
             }
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Passing(error)) if attempt >= patience.attempts => {
+                interrupt::check()?;
                 return Err(error).with_context(|| format!("giving up after {attempt} attempts"));
             }
             Err(Failure::Passing(_)) => {
