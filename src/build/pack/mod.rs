@@ -7,7 +7,8 @@
 pub mod file_system;
 pub mod iso;
 pub mod netboot;
-pub mod output;
+pub mod order;
+mod output;
 pub mod sizing;
 pub mod split;
 pub mod tools;
@@ -25,7 +26,6 @@ use crate::api::params::Params;
 use crate::boot::Layout;
 use crate::boot::grub::core::CoreImage;
 use crate::boot::grub::{self, Boot, Platform, bios, efi};
-use crate::build::initramfs;
 use crate::error::{Context, Error, Result};
 use crate::format::disk::DiskImage;
 use crate::format::disk::sums::{Digests, Sums};
@@ -166,11 +166,7 @@ pub fn disk(request: &Request<'_>) -> Result<DiskImage> {
     let tables = table(&layout, boot_code).layout()?;
     disk.write(0, tables.primary)?;
     disk.write(tables.backup_offset, tables.backup)?;
-    let made_last = |entry: &Entry| match &entry.kind {
-        Kind::File(content) if initramfs::is_origin(&entry.origin) => Some(content.digest()),
-        _ => None,
-    };
-    disk.made_last(tree.iter().filter_map(|(_, entry)| made_last(entry)));
+    order::arrange(&mut disk, parts.iter().map(|part| &part.tree));
     Ok(disk)
 }
 

@@ -13,7 +13,7 @@ pub mod sums;
 #[cfg(test)]
 pub mod testing;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -73,10 +73,11 @@ impl Extent {
 pub struct DiskImage {
     size: u64,
     extents: Vec<Extent>,
-    late: BTreeSet<Digest>,
+    /// What certain contents make of the blocks that hold them.
+    holds: BTreeMap<Digest, Holds>,
 }
 
-/// What a block holds, by what is known last of it.
+/// What a block holds; the last of these that anything in it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Holds {
     Files,
@@ -87,12 +88,12 @@ enum Holds {
 impl DiskImage {
     /// All zero.
     pub fn empty(size: u64) -> DiskImage {
-        DiskImage { size, extents: Vec::new(), late: BTreeSet::new() }
+        DiskImage { size, extents: Vec::new(), holds: BTreeMap::new() }
     }
 
     /// From extents in any order. Empty ones are dropped; overlaps and what lies outside are errors.
     pub fn new(size: u64, extents: Vec<Extent>) -> Result<DiskImage> {
-        let mut disk = DiskImage { size, extents, late: BTreeSet::new() };
+        let mut disk = DiskImage { size, extents, holds: BTreeMap::new() };
         disk.settle()?;
         Ok(disk)
     }
@@ -120,7 +121,7 @@ impl DiskImage {
         }
         let moved = image.extents.into_iter().map(|extent| Extent { offset: extent.offset + offset, ..extent });
         self.extents.extend(moved);
-        self.late.extend(image.late);
+        self.holds.extend(image.holds);
         self.settle()
     }
 
@@ -203,19 +204,26 @@ impl DiskImage {
     /// Says which contents are made last, when the rest of the disk is known. [`DiskImage::steady_first`] has them behind
     /// the steady blocks, so that those can be written and hashed before.
     pub fn made_last(&mut self, contents: impl IntoIterator<Item = Digest>) {
-        self.late.extend(contents);
+        self.holds.extend(contents.into_iter().map(|content| (content, Holds::LateFiles)));
+    }
+
+    /// Says which contents are other ones in the next image. [`DiskImage::steady_first`] treats them as if they were no
+    /// files.
+    pub fn made_for_it(&mut self, contents: impl IntoIterator<Item = Digest>) {
+        self.holds.extend(contents.into_iter().map(|content| (content, Holds::Other)));
     }
 
     /// All blocks of `block` bytes that an extent touches, each once: first the steady ones, of which a small edit
     /// changes none or few, then those with files that are made last, then the others; each ascending. How many the first
-    /// are. They hold nothing but files, and their number is a round one: what is written last, which is also what changes
+    /// are. They hold nothing but files that many images have, and their number is a round one: what is written last, which is also what changes
     /// most, is not among them, and a file more or less does not change where they end.
     pub fn steady_first(&self, block: u64) -> (Vec<u64>, usize) {
         let mut blocks: Vec<(u64, Holds)> = Vec::new();
         for extent in &self.extents {
             let holds = match &extent.data {
-                ExtentData::Content { content, .. } if self.late.contains(&content.digest()) => Holds::LateFiles,
-                ExtentData::Content { .. } => Holds::Files,
+                ExtentData::Content { content, .. } => {
+                    self.holds.get(&content.digest()).copied().unwrap_or(Holds::Files)
+                }
                 ExtentData::Bytes(_) => Holds::Other,
             };
             let (mut first, last) = (extent.offset / block, (extent.end() - 1) / block);
@@ -302,6 +310,10 @@ mod tests {
         disk.made_last([Digest::of(&[1; 16_000])]);
         let (order, steady) = disk.steady_first(10_000);
         assert_eq!((&order[..steady], &order[steady..]), (&[0, 3, 9][..], &[5, 1, 2, 4, 7, 10][..]));
+        // Also the one that shares a block with another: both wait.
+        disk.made_for_it([Digest::of(&[1; 12_000])]);
+        let (order, steady) = disk.steady_first(10_000);
+        assert_eq!((&order[..steady], &order[steady..]), (&[0, 9][..], &[5, 1, 2, 3, 4, 7, 10][..]));
         assert_eq!(disk.touched_size(10_000), 90_000);
         assert_eq!(DiskImage::empty(5).steady_first(1), (Vec::new(), 0));
     }
