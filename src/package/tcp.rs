@@ -6,9 +6,13 @@
 //! silent hears Ctrl-C.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, time,
 };
@@ -41,30 +45,55 @@ fn connect(details: &ConnectionDetails) -> Result<TcpStream, Error> {
     let end = details.timeout.not_zero().map(|timeout| Instant::now() + *timeout);
     let mut last = Error::ConnectionFailed;
     for (number, address) in details.addrs.iter().enumerate() {
-        if interrupt::check().is_err() {
-            return Err(interrupted());
-        }
-        let stream = match end {
-            None => TcpStream::connect(address),
-            Some(end) => {
-                let left = end.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(Error::Timeout(Timeout::Connect));
-                }
-                TcpStream::connect_timeout(address, left / (details.addrs.len() - number) as u32)
-            }
-        };
-        match stream {
+        let share = end.map(|end| {
+            let left = end.saturating_duration_since(Instant::now());
+            Instant::now() + left / (details.addrs.len() - number) as u32
+        });
+        match connect_to(address, share) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                stream.set_write_timeout(details.config.timeouts().per_call.or(WRITING))?;
+                stream.set_write_timeout(WRITING)?;
                 return Ok(stream);
             }
+            Err(_) if interrupt::check().is_err() => return Err(interrupted()),
             Err(error) if is_late(&error) => last = Error::Timeout(Timeout::Connect),
             Err(error) => last = Error::Io(error),
         }
     }
     Err(last)
+}
+
+/// A host that is not there says nothing: connect(2) would wait for minutes, and could not be interrupted.
+fn connect_to(address: &SocketAddr, end: Option<Instant>) -> std::io::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    match rustix::net::connect(&socket, address) {
+        Ok(()) => {}
+        Err(Errno::INPROGRESS) => wait_for(&socket, end)?,
+        Err(error) => return Err(error.into()),
+    }
+    sockopt::socket_error(&socket)??;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Until a connection stands or has failed.
+fn wait_for(socket: &OwnedFd, end: Option<Instant>) -> std::io::Result<()> {
+    loop {
+        interrupt::check().map_err(std::io::Error::other)?;
+        let left = end.map_or(PORTION, |end| end.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        let portion = Timespec::try_from(left.min(PORTION)).map_err(std::io::Error::other)?;
+        match poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&portion)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Requests are small: one that cannot be sent for so long never will.
@@ -86,7 +115,7 @@ impl Connection {
             self.waits = Some(time);
         }
         // The kernel forgets it again (tcp(7)). Where it fails it is only slower.
-        _ = rustix::net::sockopt::set_tcp_quickack(&self.stream, true);
+        _ = sockopt::set_tcp_quickack(&self.stream, true);
         let read = self.stream.read(self.buffers.input_append_buf())?;
         self.buffers.input_appended(read);
         Ok(read)
@@ -199,6 +228,9 @@ mod tests {
         let silent = agent(Duration::from_millis(300), Tcp).get(format!("http://{address}/")).call().unwrap_err();
         assert!(matches!(silent, Error::Timeout(_)), "{silent}");
         drop(listener);
+        // An address that is kept for examples (RFC 5737): nobody answers, or a router says so.
+        let nobody = agent(Duration::from_millis(300), Tcp).get("http://192.0.2.1/").call().unwrap_err();
+        assert!(matches!(nobody, Error::Timeout(_) | Error::Io(_)), "{nobody}");
         let gone = agent(Duration::from_millis(300), Tcp).get(format!("http://{address}/")).call().unwrap_err();
         assert!(matches!(gone, Error::Io(_)), "{gone}");
     }
