@@ -217,3 +217,44 @@ fn without_user_namespaces_the_build_runs_by_sudo_and_its_output_is_the_callers(
     assert_eq!(owner("my out/new"), caller);
     assert_eq!(owner("my out/old"), me, "what was there before keeps its owner");
 }
+
+#[test]
+fn a_newer_qemu_utils_does_not_keep_qemu_away() {
+    for (accepted, expected) in [
+        ("*' qemu-system-x86 '*", "--no-install-recommends qemu-system-x86 "),
+        ("*' -t '*", "-backports qemu-system-x86 "),
+        ("*' --allow-downgrades '*", "--allow-downgrades qemu-utils=1:7.2+dfsg-7 qemu-system-x86 "),
+    ] {
+        let stage = Stage::new();
+        // Everything but QEMU is there, with a fitting compiler.
+        for program in
+            ["sh", "sed", "sort", "head", "dirname", "id", "env", "python3", "tr", "cut", "grep", "cat", "readlink"]
+        {
+            let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+            let found = found.iter().find(|path| path.exists()).unwrap();
+            std::os::unix::fs::symlink(found, stage.path("bin").join(program)).unwrap();
+        }
+        let tools =
+            ["cc", "newuidmap", "qemu-img", "sgdisk", "mdir", "fsck.fat", "e2fsck", "zstd", "xorriso", "isoinfo"];
+        for tool in tools.into_iter().chain(["unsquashfs"]) {
+            stage.program(tool, "");
+        }
+        for tool in ["rustc", "cargo"] {
+            stage.program(tool, &format!("echo {tool} 9.9.0\n"));
+        }
+        stage.program("apt-cache", "[ \"$1 $2\" != 'policy qemu-system-x86' ] || echo '  Candidate: 1:7.2+dfsg-7'\n");
+        stage.program(
+            "apt-get",
+            &format!(
+                "case \" $* \" in *' -s '*) case \" $* \" in {accepted}) exit 0 ;; esac; exit 100 ;; esac\n\
+                 echo \"$@ \" >>apt.log\n"
+            ),
+        );
+        let mut command = Command::new("/bin/sh");
+        command.args(["tools/setup", "test"]).current_dir(stage.dir.path()).env("PATH", stage.path("bin"));
+        let output = command.env("HOME", stage.path("home")).output().unwrap();
+        assert!(output.status.success(), "{accepted}: {}", stderr(&output));
+        let log = stage.read("apt.log");
+        assert!(log.contains(expected), "{accepted}: {log} {}", stderr(&output));
+    }
+}
