@@ -88,7 +88,9 @@ fn verdict(ended: &Ended, replay: &mut Replay) -> Result<()> {
         return Ok(());
     }
     let mut failures = replay.failures();
-    if let Some(error) = failures.pop() {
+    // Whoever interrupts this program has been told before: an engine that ends or `docker stop` did this.
+    let stopped = ended.code == i64::from(Kind::Interrupted.exit_code());
+    if let Some(error) = failures.pop().filter(|_| !stopped) {
         // Of several images; the one that decides about the exit code is told by who called.
         failures.iter().for_each(failure::print);
         return Err(error);
@@ -99,13 +101,20 @@ fn verdict(ended: &Ended, replay: &mut Replay) -> Result<()> {
             .hint("give the container engine more memory, or build with `--engine embedded`"),
         137 => Error::build("the builder's container was killed from outside (signal 9)")
             .hint("it was `docker kill`, or this machine ran out of memory; what was finished is in the cache"),
-        143 => Error::build("the builder's container was stopped from outside (signal 15)"),
+        143 => stopped_from_outside(),
+        _ if stopped => stopped_from_outside(),
         code => {
             let more = if ended.error.is_empty() { String::new() } else { format!(" ({})", ended.error) };
             Error::new(Kind::of_exit_code(code), format!("the builder ended with exit code {code}{more}"))
         }
     };
     Err(if said.is_empty() { error } else { error.snippet(said) })
+}
+
+fn stopped_from_outside() -> Error {
+    Error::build("the builder's container was stopped from outside while the builder ran (signal 15)").hint(
+        "it was `docker stop`, or the container engine was ending; build again: what was finished is in the cache",
+    )
 }
 
 /// The arguments of this process, but for where it runs and how it shows progress. Those that come first hold.
@@ -386,6 +395,9 @@ mod tests {
         assert!(error.message().contains("more memory") && error.rendered_snippet() == Some("words\n"));
         assert!(of(&ended(137, false), "").unwrap_err().message().contains("killed from outside"));
         assert_eq!(of(&ended(5, false), "").unwrap_err().kind(), Kind::Network);
+        let stopped = "{\"event\":\"failed\",\"exitCode\":130,\"message\":\"interrupted\"}\n";
+        let error = of(&ended(130, false), stopped).unwrap_err();
+        assert!(error.kind() == Kind::Build && error.message().contains("stopped from outside"), "{error}");
     }
 
     #[test]
