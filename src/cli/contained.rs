@@ -72,7 +72,8 @@ pub fn run(docker: &Docker, job: &Job<'_>, globals: &Globals, reporter: &Reporte
     });
     replay.feed(b"\n");
     let ended = ended.map_err(|error| match replay.failures().pop() {
-        Some(own) if error.kind() == Kind::Build => own,
+        // What stopped the builder is what went wrong.
+        Some(own) if error.kind() == Kind::Build && own.kind() != Kind::Interrupted => own,
         _ => error,
     })?;
     output::print(&String::from_utf8_lossy(&out))?;
