@@ -15,7 +15,7 @@ use crate::tree::store::PackWriter;
 
 /// nice(2) of a crew that works ahead.
 const AHEAD: i32 = 12;
-/// And of its first package: a kernel takes as long as all the others together, and nothing shortens it.
+/// And of its first package: a kernel takes as long as all the others together, and must not end alone.
 const AHEAD_FIRST: i32 = 5;
 
 /// What a crew works on.

@@ -74,7 +74,7 @@ impl StepName {
             // 2: the time of emptied folders does not tell that something was in them.
             StepName::Seal => 2,
             // 2: ext4 written by our own code. 3: its zones, and holes in sparse files. 4: clusters of a qcow2 that hold only files first. 5: nearly all of
-            // them. 6: but the initramfs.
+            // them. 6: but the initramfs and what no package has.
             StepName::Pack => 6,
         }
     }

@@ -7,8 +7,8 @@
 pub mod file_system;
 pub mod iso;
 pub mod netboot;
-pub mod order;
-mod output;
+mod order;
+pub mod output;
 pub mod sizing;
 pub mod split;
 pub mod tools;
