@@ -151,12 +151,11 @@ impl Clusters {
         lock(&self.index).get(key).copied()
     }
 
-    /// Puts the bytes into `buffer`. False if they are not what was kept: then the pack is removed, and they have to be
-    /// made again.
-    pub fn read(&self, kept: Kept, buffer: &mut Vec<u8>) -> bool {
+    /// Puts the bytes into `buffer`, which has their length. False if they are not what was kept: then the pack is
+    /// removed, and they have to be made again.
+    pub fn read(&self, kept: Kept, buffer: &mut [u8]) -> bool {
         let pack = lock(&self.packs).get(kept.pack as usize).cloned();
         let Some(pack) = pack else { return false };
-        buffer.resize(kept.length as usize, 0);
         if pack.file.read_exact_at(buffer, kept.offset).is_ok() && Check::of(buffer) == kept.check {
             if !pack.used.swap(true, Ordering::Relaxed) {
                 // Where that fails it only seems older than it is.
@@ -172,11 +171,16 @@ impl Clusters {
         false
     }
 
+    /// As [`Clusters::read`], into memory of its own.
+    pub fn bytes(&self, kept: Kept) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; kept.length as usize];
+        self.read(kept, &mut bytes).then_some(bytes)
+    }
+
     /// A short piece that was kept.
     pub fn piece(&self, key: &Digest) -> Option<Vec<u8>> {
-        let mut bytes = Vec::new();
         match self.find(key)? {
-            Fate::Packed(kept) if self.read(kept, &mut bytes) => Some(bytes),
+            Fate::Packed(kept) => self.bytes(kept),
             _ => None,
         }
     }
@@ -276,15 +280,14 @@ impl NewClusters<'_> {
         if small.len() < MANY {
             return Ok(Vec::new());
         }
-        let mut buffer = Vec::new();
         for (number, pack) in &small {
             let Some((_, lines)) = read_index(&pack.file) else { continue };
             for line in lines.chunks_exact(LINE) {
                 crate::interrupt::check()?;
                 match decode(line, *number) {
                     (key, Fate::Packed(kept)) => {
-                        if self.clusters.read(kept, &mut buffer) {
-                            self.append(key, Made::Packed(&buffer))?;
+                        if let Some(bytes) = self.clusters.bytes(kept) {
+                            self.append(key, Made::Packed(&bytes))?;
                         }
                     }
                     (key, fate) => self.know(key, fate),
@@ -446,14 +449,12 @@ mod tests {
     }
 
     fn check(clusters: &Clusters, numbers: std::ops::Range<u64>) {
-        let mut buffer = Vec::new();
         for number in numbers {
             match (number % 3, clusters.find(&key(number)).unwrap()) {
                 (0, Fate::Zeros) => {}
                 (1, Fate::Plain(check)) => assert_eq!(check, Check::of(&bytes(number))),
                 (2, Fate::Packed(kept)) => {
-                    assert!(clusters.read(kept, &mut buffer));
-                    assert_eq!(buffer, bytes(number));
+                    assert_eq!(clusters.bytes(kept), Some(bytes(number)));
                 }
                 (_, fate) => panic!("{number} is {fate:?}"),
             }
@@ -518,12 +519,11 @@ mod tests {
             for bad in [&bad[..], &good[..at]] {
                 fs::write(&path, bad).unwrap();
                 let clusters = open(cache.path());
-                let mut buffer = Vec::new();
                 let found = (0..9).filter_map(|number| Some((number, clusters.find(&key(number))?)));
                 for (number, fate) in found.collect::<Vec<_>>() {
                     match fate {
                         Fate::Packed(kept) => {
-                            assert!(!clusters.read(kept, &mut buffer) || buffer == bytes(number), "byte {at}");
+                            assert!(clusters.bytes(kept).is_none_or(|found| found == bytes(number)), "byte {at}");
                         }
                         Fate::Plain(check) => assert!(number % 3 == 1 && check == Check::of(&bytes(number))),
                         Fate::Zeros => assert_eq!(number % 3, 0),

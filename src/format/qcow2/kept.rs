@@ -90,13 +90,12 @@ pub fn write_kept(
 pub struct Worker {
     pub compressor: Compressor,
     pub cluster: Vec<u8>,
-    pub packed: Vec<u8>,
 }
 
 impl Worker {
     pub fn new(options: &Options) -> Result<Worker> {
         let compressor = Compressor::new(options.compression)?;
-        Ok(Worker { compressor, cluster: vec![0; CLUSTER as usize], packed: Vec::new() })
+        Ok(Worker { compressor, cluster: vec![0; CLUSTER as usize] })
     }
 }
 

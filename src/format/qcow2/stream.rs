@@ -9,6 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::format::CLUSTER;
 use super::kept::{Segment, Source, Worker};
@@ -76,6 +77,7 @@ pub fn write(
     let only_written = if target.file.is_some() { hashed_from } else { 0 };
     let order = spread(hashed_from..stretches.len(), 0..only_written);
     let spare = Spare::default();
+    let writing = Mutex::new(());
     let fill = |worker: &mut Worker, turn: u64| {
         let number = order[turn as usize];
         let stretch = &stretches[number];
@@ -85,7 +87,10 @@ pub fn write(
         let mut bytes = spare.take((stretch.end - stretch.offset) as usize);
         target.fill(worker, &segments[stretch.segments.clone()], stretch.offset, &mut bytes)?;
         if let Some(file) = target.file {
+            // A file has one writer at a time; the kernel lets the others turn round and round meanwhile.
+            let turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
             file.write_all_at(&bytes, stretch.offset).context("writing the qcow2 image")?;
+            drop(turn);
             begin_to_flush(file, stretch.offset, bytes.len() as u64);
         }
         if number < hashed_from {
@@ -160,8 +165,7 @@ impl Target<'_> {
         match &segment.source {
             Source::Bytes(bytes) => target.copy_from_slice(bytes),
             Source::Cluster(index, Fate::Packed(kept)) => {
-                if self.clusters.read(*kept, &mut worker.packed) {
-                    target.copy_from_slice(&worker.packed);
+                if self.clusters.read(*kept, target) {
                     return Ok(());
                 }
                 self.disk.read_at(&mut worker.cluster, index * CLUSTER)?;

@@ -64,13 +64,7 @@ impl<'a> Keeper<'a> {
         Some(match self.clusters.find(key)? {
             Fate::Zeros => Packed::Zeros,
             Fate::Plain(_) => Packed::Raw,
-            Fate::Packed(kept) => {
-                let mut bytes = Vec::new();
-                match self.clusters.read(kept, &mut bytes) {
-                    true => Packed::Compressed(bytes),
-                    false => return None,
-                }
-            }
+            Fate::Packed(kept) => Packed::Compressed(self.clusters.bytes(kept)?),
         })
     }
 
