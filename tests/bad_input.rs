@@ -8,10 +8,13 @@
 mod outcome;
 mod support;
 
+use std::io::Read;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use imagebuilder::package::http::Patience;
 use outcome::Outcome;
 use support::mirror::{Archive, Fault, IN_RELEASE, INDEX, Mirror, Suite, TOOL, now};
 
@@ -70,7 +73,7 @@ impl Desk {
     }
 
     /// Documents of an image with one package (line 8) and one repository (address in line 14, suite in line 15).
-    fn build_small(&self, package: &str, mirror: &str, keyring: &str) -> Outcome {
+    fn write_small(&self, package: &str, mirror: &str, keyring: &str) {
         let keyring: String = keyring.lines().map(|line| format!("\n            {line}")).collect();
         self.write("small/kustomization.yaml", "resources: [image.yaml]\n");
         self.write(
@@ -96,6 +99,10 @@ spec:
 "
             ),
         );
+    }
+
+    fn build_small(&self, package: &str, mirror: &str, keyring: &str) -> Outcome {
+        self.write_small(package, mirror, keyring);
         self.run(&["build", "small"])
     }
 
@@ -283,6 +290,24 @@ fn ctrl_c_and_termination_end_a_build() {
         Outcome::of(child.wait_with_output().unwrap()).expect(130, &["interrupted"]);
         shop.desk.assert_clean();
     }
+}
+
+#[test]
+fn ctrl_c_is_heard_while_a_mirror_is_silent() {
+    let shop = Shop::new(&Suite::default());
+    build!(shop.build("tol"));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/debian", silent.local_addr().unwrap());
+    shop.desk.write_small("tool", &address, &shop.archive.public);
+    let child = shop.desk.command(&["build", "small"]).spawn().unwrap();
+    let (mut connection, _) = silent.accept().unwrap();
+    // The request is there, so it waits for the answer.
+    assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+    let asked = Instant::now();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT).unwrap();
+    Outcome::of(child.wait_with_output().unwrap()).expect(130, &["interrupted"]);
+    assert!(asked.elapsed() < Patience::default().timeout / 2, "it heard it when it stopped waiting for the mirror");
+    shop.desk.assert_clean();
 }
 
 #[test]

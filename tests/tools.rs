@@ -234,8 +234,19 @@ fn a_newer_qemu_utils_does_not_keep_qemu_away() {
             let found = found.iter().find(|path| path.exists()).unwrap();
             std::os::unix::fs::symlink(found, stage.path("bin").join(program)).unwrap();
         }
-        let tools =
-            ["cc", "newuidmap", "qemu-img", "sgdisk", "mdir", "fsck.fat", "e2fsck", "zstd", "xorriso", "isoinfo"];
+        let tools = [
+            "cc",
+            "make",
+            "newuidmap",
+            "qemu-img",
+            "sgdisk",
+            "mdir",
+            "fsck.fat",
+            "e2fsck",
+            "zstd",
+            "xorriso",
+            "isoinfo",
+        ];
         for tool in tools.into_iter().chain(["unsquashfs"]) {
             stage.program(tool, "");
         }

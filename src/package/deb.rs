@@ -296,6 +296,25 @@ mod tests {
         assert!(stream.read_to_end(&mut Vec::new()).is_err());
     }
 
+    /// A dictionary that nobody makes: the header of the first block says 3 GiB (xz file format, 3.1 and 5.3.1).
+    #[test]
+    fn xz_does_not_take_all_memory() {
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&[0; 1024]).unwrap();
+        let mut xz = xz.finish().unwrap();
+        let header = 12..12 + (usize::from(xz[12]) + 1) * 4;
+        assert_eq!(xz[14..16], [0x21, 1], "LZMA2, with one byte of properties");
+        xz[16] = 39;
+        let sum = crc32fast::hash(&xz[header.start..header.end - 4]);
+        xz[header.end - 4..header.end].copy_from_slice(&sum.to_le_bytes());
+        for (size, cores) in [(xz.len() as u64, 2), (XZ_SIDE_BY_SIDE, 64)] {
+            let stream = super::xz(size, cores).unwrap();
+            let mut reader = liblzma::bufread::XzDecoder::new_stream(&xz[..], stream);
+            let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+            assert!(error.contains("memory"), "{error}");
+        }
+    }
+
     #[test]
     fn damaged_containers_are_errors() {
         let fails = |members: &[(&str, &[u8])]| Deb::open(archive(members).path()).unwrap_err().to_string();
