@@ -12,6 +12,7 @@ pub mod initramfs;
 pub mod pack;
 pub mod prepare;
 pub mod publish;
+mod readahead;
 pub mod reseed;
 pub mod rootfs;
 pub mod run;

@@ -11,7 +11,7 @@ use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
-use super::{ahead, initramfs, rootfs, several, space, verify};
+use super::{ahead, initramfs, readahead, rootfs, several, space, verify};
 use crate::api::params::Params;
 use crate::boot;
 use crate::check::hygiene;
@@ -191,6 +191,7 @@ fn root_file_system(
     if let Some(top) = layers.last() {
         if let Some(tree) = store.load(top.key)? {
             reporter.note(format!("layer {}: unchanged, taken from the cache", top.locked.layer.name()));
+            readahead::begin(&tree, &one.intent.outputs);
             return Ok(tree);
         }
     }

@@ -7,12 +7,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 
 use super::Digest;
@@ -20,6 +22,8 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::interrupt;
 
 const BUFFER: u64 = 1 << 20;
+/// So that another program's wishes come in between.
+const ASKED_AT_ONCE: u64 = 4 << 20;
 
 /// An open pack file and its name, shared by all the contents that lie in it.
 #[derive(Debug)]
@@ -29,6 +33,7 @@ pub struct PackFile {
     state: Mutex<State>,
     changed: Condvar,
     damaged: AtomicBool,
+    asked_for: AtomicBool,
 }
 
 /// Where a content lies, and what it is.
@@ -49,13 +54,31 @@ struct State {
 
 impl PackFile {
     pub fn new(path: PathBuf, file: File) -> Arc<PackFile> {
-        let (state, changed, damaged) = (Mutex::default(), Condvar::new(), AtomicBool::new(false));
-        Arc::new(PackFile { path, file, state, changed, damaged })
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let [damaged, asked_for] = [false, false].map(AtomicBool::new);
+        Arc::new(PackFile { path, file, state, changed, damaged, asked_for })
     }
 
     /// Whether something was found in it that is not what it should be.
     pub fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Asks the kernel to bring all of it into memory, but no more than `most` bytes, unless that was done before; says
+    /// how much was asked for. Waits for the disk, so it is for a thread of its own; there is nothing to wait for where
+    /// the bytes are in memory already, or always (tmpfs). What does not work is not missed.
+    pub fn read_ahead(&self, most: u64) -> u64 {
+        if self.asked_for.swap(true, Ordering::Relaxed) {
+            return 0;
+        }
+        let end = self.file.metadata().map_or(0, |metadata| metadata.len()).min(most);
+        for start in (0..end).step_by(ASKED_AT_ONCE as usize) {
+            let length = NonZeroU64::new(ASKED_AT_ONCE.min(end - start));
+            if fadvise(&self.file, start, length, Advice::WillNeed).is_err() {
+                return start;
+            }
+        }
+        end
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -194,5 +217,19 @@ mod tests {
         assert!(pack.read_unchecked_at(part, &mut buffer, 99_001).is_err(), "past the end");
         assert!(pack.read_at(part, &mut buffer, 99_001).is_err(), "past the end");
         assert!(pack.read_at(Place { digest: part.digest, ..all }, &mut buffer, 0).is_err());
+    }
+
+    #[test]
+    fn is_asked_for_once_and_within_bounds() {
+        let pack = || {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(2 * ASKED_AT_ONCE + 5).unwrap();
+            PackFile::new("pack".into(), file)
+        };
+        let all = pack();
+        assert_eq!(all.read_ahead(u64::MAX), 2 * ASKED_AT_ONCE + 5);
+        assert_eq!(all.read_ahead(u64::MAX), 0, "it was asked for");
+        assert_eq!(pack().read_ahead(ASKED_AT_ONCE + 1), ASKED_AT_ONCE + 1);
+        assert_eq!(pack().read_ahead(0), 0);
     }
 }

@@ -49,6 +49,16 @@ impl Format {
         !matches!(self, Format::Tar(_) | Format::Iso | Format::Netboot)
     }
 
+    /// Whether its writer reads the bytes of all files again each time, and not what was made of them before.
+    pub fn reads_all(self) -> bool {
+        match self {
+            Format::Raw | Format::Qcow2(qcow2::Compression::None) | Format::Vmdk | Format::Vhd(_) | Format::Tar(_) => {
+                true
+            }
+            Format::Qcow2(_) | Format::Iso | Format::Netboot => false,
+        }
+    }
+
     /// What an Intent asks for.
     pub fn of(output: &plan::Output) -> Result<Format> {
         match (output.kind, output.compression) {
