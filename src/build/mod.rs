@@ -3,6 +3,7 @@
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
 mod ahead;
+mod bench;
 pub mod cache;
 mod clock;
 mod crew;

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::bench::Bench;
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared};
@@ -24,7 +25,6 @@ use crate::report::Reporter;
 use crate::sandbox::{Sandbox, WorkArea};
 use crate::seal;
 use crate::tree::clusters::Clusters;
-use crate::tree::host::Folder;
 use crate::tree::store::Store;
 use crate::tree::{Mtime, Tree};
 
@@ -109,23 +109,26 @@ fn scratch(work: &Path, prefix: &str) -> Result<tempfile::TempDir> {
     made.with_context(|| format!("making a folder in {}", work.display()))
 }
 
-/// Builds one image and publishes it. `folder` holds the root file system of another one, or nothing.
+/// Builds one image and publishes it. `is_last`: no image that has not begun yet wants a folder.
 pub(super) fn build(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
-    folder: &mut Folder,
-    work: &Path,
+    bench: &mut Bench,
+    is_last: &dyn Fn() -> bool,
 ) -> Result<Built> {
     let (intent, reporter, store) = (one.intent, &options.environment.reporter, &caches.store);
-    let tools = tools(one, options, store, work)?;
-    let mut tree = root_file_system(one, options, caches, arrived, folder, work)?;
+    let tools = tools(one, options, store, bench.path()?)?;
+    let mut tree = root_file_system(one, options, caches, arrived, bench)?;
     let plan = &one.settle(&options.environment)?.plan;
     let epoch = Mtime { seconds: plan.epoch, nanoseconds: 0 };
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
-    add_initramfs(one, options, caches, folder, work, &mut tree, &facts)?;
+    add_initramfs(one, options, caches, bench, &mut tree, &facts)?;
+    if is_last() {
+        bench.release();
+    }
 
     let step = reporter.step(format!("osconfig {}", intent.image));
     osconfig::apply(&mut tree, &intent.params, &facts)?;
@@ -138,7 +141,7 @@ pub(super) fn build(
     }
     step.finish(format!("{} entries", systems.main.len()));
 
-    let scratch = scratch(work, "pack-")?;
+    let scratch = scratch(bench.path()?, "pack-")?;
     publish(one, options, &systems, scratch.path(), tools.as_ref(), &caches.clusters)
 }
 
@@ -177,8 +180,7 @@ fn root_file_system(
     options: &Options<'_>,
     Caches { store, clusters }: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
-    folder: &mut Folder,
-    work: &Path,
+    bench: &mut Bench,
 ) -> Result<Tree> {
     let mut debs = one.debs.as_slice();
     let mut layers = Vec::new();
@@ -199,11 +201,12 @@ fn root_file_system(
         // It was there a moment ago.
         one.fetch(&options.environment)?;
     }
+    let scratch = bench.path()?.to_owned();
     let mut workshop = rootfs::Workshop {
         store,
         sandbox: options.sandbox,
-        folder,
-        scratch: work,
+        folder: bench.folder()?,
+        scratch: &scratch,
         arrived,
         now: options.environment.now,
         plain: options.plain_scripts,
@@ -217,8 +220,7 @@ fn add_initramfs(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
-    folder: &mut Folder,
-    work: &Path,
+    bench: &mut Bench,
     tree: &mut Tree,
     facts: &Facts<'_>,
 ) -> Result<()> {
@@ -234,6 +236,8 @@ fn add_initramfs(
         None => {
             let mut inputs = tree.clone();
             osconfig::initramfs_inputs(&mut inputs, &one.intent.params, facts)?;
+            let scratch = scratch(bench.path()?, "ahead-")?;
+            let folder = bench.folder()?;
             folder.show(&inputs)?;
             let workshop = initramfs::Workshop {
                 root: folder.path(),
@@ -242,7 +246,6 @@ fn add_initramfs(
                 plain: options.plain_scripts,
                 reporter: &options.environment.reporter,
             };
-            let scratch = scratch(work, "ahead-")?;
             let overlay = ahead::beside(one, options, tree, &caches.clusters, scratch.path(), || {
                 initramfs::build(&inputs, &workshop, &writer)
             })?;

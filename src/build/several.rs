@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use super::bench::Bench;
 use super::delivery::Delivery;
 use super::pack;
 use super::prepare::{Prepared, prepare};
@@ -17,10 +18,9 @@ use super::run::{Built, Caches, Options, build, output_folder};
 use super::turns::Turns;
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::lock::Lock;
-use crate::plan::Intent;
+use crate::plan::{Intent, StepName};
 use crate::sandbox::workarea::{RESERVE, available_memory};
 use crate::tree::Digest;
-use crate::tree::host::Folder;
 use crate::tree::store::Store;
 
 /// Each meets another damaged layer, so there need be no more than layers.
@@ -132,9 +132,9 @@ pub(super) fn build_all(
         for number in 0..workers {
             let (hall, turns, results) = (&hall, &turns, &results);
             scope.spawn(move || {
-                let mut bench = Bench { work: work.join(format!("worker{number}")), folder: None, folders: 0 };
+                let mut bench = Bench::new(work.join(format!("worker{number}")));
                 while let Ok(Some(image)) = turns.next() {
-                    let result = hall.build(image, &mut bench);
+                    let result = hall.build(image, turns, &mut bench);
                     results.lock().unwrap_or_else(PoisonError::into_inner)[image] = Some(result);
                     turns.done(image);
                 }
@@ -161,42 +161,16 @@ struct Hall<'a> {
     repaired: AtomicU32,
 }
 
-/// Where one worker works.
-struct Bench {
-    work: PathBuf,
-    /// Holds the root file system of the image before; nothing after a failure, since nobody knows what is in there.
-    folder: Option<Folder>,
-    folders: u32,
-}
-
-impl Bench {
-    fn folder(&mut self) -> Result<&mut Folder> {
-        if self.folder.is_none() {
-            std::fs::create_dir_all(&self.work).with_context(|| format!("making {}", self.work.display()))?;
-            self.folder = Some(Folder::create(&self.work.join(format!("root{}", self.folders)))?);
-            self.folders += 1;
-        }
-        self.folder.as_mut().ok_or_else(|| Error::build("there is no folder to work in"))
-    }
-
-    fn clear(&mut self) {
-        if let Some(folder) = self.folder.take() {
-            _ = std::fs::remove_dir_all(folder.path());
-        }
-    }
-}
-
 impl Hall<'_> {
-    fn build(&self, image: usize, bench: &mut Bench) -> Result<Built> {
+    fn build(&self, image: usize, turns: &Turns<'_>, bench: &mut Bench) -> Result<Built> {
         let one = &self.prepared[image];
         let options = self.options.about(&one.intent.image, self.prepared.len());
         let arrived = |layer: usize| self.delivery.wait(image, layer);
+        let is_last = || !turns.left().into_iter().any(|image| self.wants_folder(image));
         let mut attempt = 1;
         loop {
             let repaired = self.repaired.load(Ordering::Relaxed);
-            let work = bench.work.clone();
-            let folder = bench.folder()?;
-            let result = build(one, &options, self.caches, &arrived, folder, &work);
+            let result = build(one, &options, self.caches, &arrived, bench, &is_last);
             let Err(error) = result else { return result };
             bench.clear();
             if attempt == ATTEMPTS || !self.repaired_since(repaired)? {
@@ -205,6 +179,14 @@ impl Hall<'_> {
             // What is missing now is made again.
             attempt += 1;
         }
+    }
+
+    /// Whether programs have to run in the root file system of an image.
+    fn wants_folder(&self, image: usize) -> bool {
+        let (one, store) = (&self.prepared[image], &self.caches.store);
+        let layers = one.layer_keys().last().is_some_and(|top| store.has(*top));
+        let settled = || one.settle(&self.options.environment);
+        !layers || !settled().is_ok_and(|settled| store.has(settled.plan.digest_of(StepName::Initramfs)))
     }
 
     /// Whether damaged packs were set aside: now, or since then by another worker, who may have met the same ones.

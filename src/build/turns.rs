@@ -74,6 +74,11 @@ impl<'a> Turns<'a> {
         })
     }
 
+    /// Those that have not begun yet.
+    pub fn left(&self) -> BTreeSet<usize> {
+        self.state().todo.clone()
+    }
+
     /// An image is finished, or has failed.
     pub fn done(&self, image: usize) {
         let mut state = self.state();
