@@ -32,4 +32,6 @@ pub mod sandbox;
 pub mod seal;
 pub mod seed;
 pub mod serve;
+#[cfg(test)]
+mod testing;
 pub mod tree;

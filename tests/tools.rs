@@ -1,9 +1,14 @@
 //! The scripts that `make` runs before and around the program: which toolchain they take or install on which
 //! distribution, and who owns what a build with sudo leaves. Package managers and sudo are played by small scripts.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+#[path = "../src/testing.rs"]
+mod testing;
+
+use testing::executable;
 
 /// A folder with a copy of the scripts, wanting a Rust that no machine has, and programs that are found first.
 struct Stage {
@@ -19,7 +24,8 @@ impl Stage {
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for script in ["as-builder", "rust-path", "setup", "test"] {
-            std::fs::copy(root.join("tools").join(script), stage.path("tools").join(script)).unwrap();
+            let text = std::fs::read(root.join("tools").join(script)).unwrap();
+            executable(&stage.path("tools").join(script), text);
         }
         std::fs::write(stage.path("Cargo.toml"), "rust-version = \"9.5\"\n").unwrap();
         stage.program("sudo", "while [ \"$1\" = -E ]; do shift; done\necho \"$@\" >>sudo.log\nexec \"$@\"\n");
@@ -35,9 +41,7 @@ impl Stage {
     }
 
     fn program(&self, name: &str, script: &str) {
-        let file = self.path("bin").join(name);
-        std::fs::write(&file, format!("#!/bin/sh\n{script}")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&self.path("bin").join(name), format!("#!/bin/sh\n{script}"));
     }
 
     /// An archive that offers these packages, and an apt-get that "installs" a fitting rustc and cargo.
@@ -164,9 +168,7 @@ fn an_old_compiler_that_comes_first_is_passed_over() {
     for (folder, version) in [("bin", "9.4.9"), ("home/.cargo/bin", "9.10.0")] {
         std::fs::create_dir_all(stage.path(folder)).unwrap();
         for program in ["rustc", "cargo"] {
-            let file = stage.path(folder).join(program);
-            std::fs::write(&file, format!("#!/bin/sh\necho {program} {version}\n")).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+            executable(&stage.path(folder).join(program), format!("#!/bin/sh\necho {program} {version}\n"));
         }
     }
     let found = String::from_utf8(stage.run("rust-path", &[]).stdout).unwrap();

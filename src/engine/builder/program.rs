@@ -34,9 +34,8 @@ fn shortened(program: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
+    use crate::testing::executable;
 
     #[test]
     fn a_shortened_program_runs() {
@@ -48,8 +47,7 @@ mod tests {
         assert!(short.len() <= program.len() && short[..6] == program[..6]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("true");
-        std::fs::write(&path, &short).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable(&path, &short);
         assert!(std::process::Command::new(&path).status().unwrap().success());
     }
 

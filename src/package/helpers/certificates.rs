@@ -81,11 +81,12 @@ print "$added added, $removed removed; done.\n";
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use super::*;
+    use crate::testing::executable;
 
     /// A target in miniature, with an openssl and a plain program that say that they were called.
     struct Target(tempfile::TempDir);
@@ -118,8 +119,7 @@ mod tests {
         }
 
         fn program(&self, path: &str, text: &str) {
-            fs::write(self.at(path), format!("#!/bin/sh\n{text}\n")).unwrap();
-            fs::set_permissions(self.at(path), fs::Permissions::from_mode(0o755)).unwrap();
+            executable(&self.at(path), format!("#!/bin/sh\n{text}\n"));
         }
 
         fn run(&self, arguments: &[&str]) -> String {

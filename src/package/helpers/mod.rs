@@ -153,15 +153,15 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::testing::executable;
 
     /// Runs a replacement with its folder elsewhere; the plain program says what it was asked.
     fn run(text: &str, name: &str, arguments: &[&str]) -> (Option<i32>, String) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("plain")).unwrap();
-        executable(&folder.path().join("plain").join(name), b"#!/bin/sh\necho plain \"$@\"\n").unwrap();
+        executable(&folder.path().join("plain").join(name), "#!/bin/sh\necho plain \"$@\"\n");
         let ours = folder.path().join(name);
-        executable(&ours, text.replace(&format!("/{FOLDER}"), &folder.path().display().to_string()).as_bytes())
-            .unwrap();
+        executable(&ours, text.replace(&format!("/{FOLDER}"), &folder.path().display().to_string()));
         let output = Command::new(ours).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }

@@ -74,6 +74,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::testing::executable;
 
     #[test]
     fn questions_are_answered_and_work_is_left_to_the_program() {
@@ -95,10 +96,8 @@ mod tests {
             .replace("\"/etc/", &format!("\"{}/", at("etc").display()));
         let program = "#!/bin/sh\necho plain \"$@\"\nexit 9\n";
         let (ours, theirs) = (at("ours"), at("run/plain/deb-systemd-helper"));
-        for (path, text) in [(&ours, text.as_str()), (&theirs, program)] {
-            std::fs::write(path, text).unwrap();
-            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        }
+        executable(&ours, text);
+        executable(&theirs, program);
         let ask = |arguments: &str| {
             let output = Command::new("sh")
                 .args(["-c", &format!("exec {} {arguments}", ours.display())])
