@@ -3,7 +3,6 @@
 //! Owns: the order of the steps and what each gets. What a step does belongs to the rooms below.
 
 mod ahead;
-mod bench;
 pub mod cache;
 mod clock;
 mod crew;
@@ -22,6 +21,7 @@ mod space;
 pub mod toolstree;
 mod turns;
 pub mod verify;
+mod workplace;
 
 pub use crate::plan::meta;
 pub use prepare::Locking;

@@ -6,12 +6,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::bench::Bench;
 use super::evidence::{self, Checksums, ImageRecord};
 use super::pack::{self, Format};
 use super::prepare::{Locking, Prepared};
 use super::publish::{FileSet, Staging};
 use super::toolstree::{self, Tools};
+use super::workplace::Workplace;
 use super::{ahead, initramfs, readahead, rootfs, several, space, verify};
 use crate::api::params::Params;
 use crate::boot;
@@ -109,25 +109,25 @@ fn scratch(work: &Path, prefix: &str) -> Result<tempfile::TempDir> {
     made.with_context(|| format!("making a folder in {}", work.display()))
 }
 
-/// Builds one image and publishes it. `is_last`: no image that has not begun yet wants a folder.
+/// Builds one image and publishes it. `is_free`: no image that has not begun yet wants the folder.
 pub(super) fn build(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
-    bench: &mut Bench,
-    is_last: &dyn Fn() -> bool,
+    place: &mut Workplace,
+    is_free: &dyn Fn() -> bool,
 ) -> Result<Built> {
     let (intent, reporter, store) = (one.intent, &options.environment.reporter, &caches.store);
-    let tools = tools(one, options, store, bench.path()?)?;
-    let mut tree = root_file_system(one, options, caches, arrived, bench)?;
+    let tools = tools(one, options, store, place.path()?)?;
+    let mut tree = root_file_system(one, options, caches, arrived, place)?;
     let plan = &one.settle(&options.environment)?.plan;
     let epoch = Mtime { seconds: plan.epoch, nanoseconds: 0 };
     let origin = |path: &[&str]| intent.origin(path);
     let facts = Facts { image: &intent.image, epoch, origins: &origin, keyrings: &one.keyrings };
-    add_initramfs(one, options, caches, bench, &mut tree, &facts)?;
-    if is_last() {
-        bench.release();
+    add_initramfs(one, options, caches, place, &mut tree, &facts)?;
+    if place.has_folder() && is_free() {
+        place.release();
     }
 
     let step = reporter.step(format!("osconfig {}", intent.image));
@@ -141,7 +141,7 @@ pub(super) fn build(
     }
     step.finish(format!("{} entries", systems.main.len()));
 
-    let scratch = scratch(bench.path()?, "pack-")?;
+    let scratch = scratch(place.path()?, "pack-")?;
     publish(one, options, &systems, scratch.path(), tools.as_ref(), &caches.clusters)
 }
 
@@ -180,7 +180,7 @@ fn root_file_system(
     options: &Options<'_>,
     Caches { store, clusters }: &Caches,
     arrived: &(dyn Fn(usize) -> Result<()> + Sync),
-    bench: &mut Bench,
+    place: &mut Workplace,
 ) -> Result<Tree> {
     let mut debs = one.debs.as_slice();
     let mut layers = Vec::new();
@@ -201,11 +201,11 @@ fn root_file_system(
         // It was there a moment ago.
         one.fetch(&options.environment)?;
     }
-    let scratch = bench.path()?.to_owned();
+    let scratch = place.path()?.to_owned();
     let mut workshop = rootfs::Workshop {
         store,
         sandbox: options.sandbox,
-        folder: bench.folder()?,
+        folder: place.folder()?,
         scratch: &scratch,
         arrived,
         now: options.environment.now,
@@ -220,7 +220,7 @@ fn add_initramfs(
     one: &Prepared<'_>,
     options: &Options<'_>,
     caches: &Caches,
-    bench: &mut Bench,
+    place: &mut Workplace,
     tree: &mut Tree,
     facts: &Facts<'_>,
 ) -> Result<()> {
@@ -236,8 +236,8 @@ fn add_initramfs(
         None => {
             let mut inputs = tree.clone();
             osconfig::initramfs_inputs(&mut inputs, &one.intent.params, facts)?;
-            let scratch = scratch(bench.path()?, "ahead-")?;
-            let folder = bench.folder()?;
+            let scratch = scratch(place.path()?, "ahead-")?;
+            let folder = place.folder()?;
             folder.show(&inputs)?;
             let workshop = initramfs::Workshop {
                 root: folder.path(),

@@ -10,12 +10,12 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::bench::Bench;
 use super::delivery::Delivery;
 use super::pack;
 use super::prepare::{Prepared, prepare};
 use super::run::{Built, Caches, Options, build, output_folder};
 use super::turns::Turns;
+use super::workplace::Workplace;
 use crate::error::{Context, Error, Kind, Result};
 use crate::package::lock::Lock;
 use crate::plan::{Intent, StepName};
@@ -132,9 +132,9 @@ pub(super) fn build_all(
         for number in 0..workers {
             let (hall, turns, results) = (&hall, &turns, &results);
             scope.spawn(move || {
-                let mut bench = Bench::new(work.join(format!("worker{number}")));
+                let mut place = Workplace::new(work.join(format!("worker{number}")));
                 while let Ok(Some(image)) = turns.next() {
-                    let result = hall.build(image, turns, &mut bench);
+                    let result = hall.build(image, turns, &mut place);
                     results.lock().unwrap_or_else(PoisonError::into_inner)[image] = Some(result);
                     turns.done(image);
                 }
@@ -162,17 +162,17 @@ struct Hall<'a> {
 }
 
 impl Hall<'_> {
-    fn build(&self, image: usize, turns: &Turns<'_>, bench: &mut Bench) -> Result<Built> {
+    fn build(&self, image: usize, turns: &Turns<'_>, place: &mut Workplace) -> Result<Built> {
         let one = &self.prepared[image];
         let options = self.options.about(&one.intent.image, self.prepared.len());
         let arrived = |layer: usize| self.delivery.wait(image, layer);
-        let is_last = || !turns.left().into_iter().any(|image| self.wants_folder(image));
+        let is_free = || !turns.left().into_iter().any(|image| self.wants_folder(image));
         let mut attempt = 1;
         loop {
             let repaired = self.repaired.load(Ordering::Relaxed);
-            let result = build(one, &options, self.caches, &arrived, bench, &is_last);
+            let result = build(one, &options, self.caches, &arrived, place, &is_free);
             let Err(error) = result else { return result };
-            bench.clear();
+            place.clear();
             if attempt == ATTEMPTS || !self.repaired_since(repaired)? {
                 return Err(error);
             }

@@ -1,6 +1,6 @@
 //! Where one worker has a root file system, while programs run in it.
 //!
-//! Owns: [`Bench`]. The folder stays from image to image, since the next one mostly wants nearly the same there. When no
+//! Owns: [`Workplace`]. The folder stays from image to image, since the next one mostly wants nearly the same there. When no
 //! image wants one any more it goes, beside the rest of the work: the file that is being written can have its memory, or
 //! its space, and nobody waits for that at the end.
 
@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use crate::error::{Context, Result};
 use crate::tree::host::Folder;
 
-pub(super) struct Bench {
+pub(super) struct Workplace {
     path: PathBuf,
     /// Holds the root file system of the image before; nothing after a failure, since nobody knows what is in there.
     folder: Option<Folder>,
@@ -20,9 +20,13 @@ pub(super) struct Bench {
     going: Option<JoinHandle<()>>,
 }
 
-impl Bench {
-    pub fn new(path: PathBuf) -> Bench {
-        Bench { path, folder: None, folders: 0, going: None }
+impl Workplace {
+    pub fn new(path: PathBuf) -> Workplace {
+        Workplace { path, folder: None, folders: 0, going: None }
+    }
+
+    pub fn has_folder(&self) -> bool {
+        self.folder.is_some()
     }
 
     /// For whatever else is wanted on the way.
@@ -55,7 +59,7 @@ impl Bench {
         self.going = std::thread::Builder::new().name("release".into()).spawn(remove).ok();
     }
 
-    /// The same after a failure; its memory is wanted for the next attempt.
+    /// The same, and waits until it is gone: after a failure the next attempt wants its memory.
     pub fn clear(&mut self) {
         self.release();
         self.wait();
@@ -68,9 +72,9 @@ impl Bench {
     }
 }
 
-impl Drop for Bench {
+impl Drop for Workplace {
     fn drop(&mut self) {
-        self.wait();
+        self.clear();
     }
 }
 
@@ -81,20 +85,26 @@ mod tests {
     #[test]
     fn a_folder_stays_until_nobody_wants_it() {
         let work = tempfile::tempdir().unwrap();
-        let mut bench = Bench::new(work.path().join("worker0"));
-        bench.release();
-        let first = bench.folder().unwrap().path().to_owned();
+        let mut place = Workplace::new(work.path().join("worker0"));
+        place.release();
+        let first = place.folder().unwrap().path().to_owned();
         fs::create_dir_all(first.join("usr/bin")).unwrap();
         fs::write(first.join("usr/bin/file"), "text").unwrap();
-        assert_eq!(bench.folder().unwrap().path(), first);
-        bench.release();
-        let second = bench.folder().unwrap().path().to_owned();
+        assert_eq!(place.folder().unwrap().path(), first);
+        place.release();
+        let second = place.folder().unwrap().path().to_owned();
         assert_ne!(second, first, "that one may not be gone yet");
-        bench.clear();
+        place.clear();
         assert!(!second.exists() && !first.exists());
-        let third = bench.folder().unwrap().path().to_owned();
-        bench.release();
-        drop(bench);
-        assert!(!third.exists(), "it was waited for");
+        for is_released in [true, false] {
+            let mut place = Workplace::new(work.path().join("worker1"));
+            let third = place.folder().unwrap().path().to_owned();
+            if is_released {
+                place.release();
+            }
+            assert_ne!(place.has_folder(), is_released);
+            drop(place);
+            assert!(!third.exists(), "it was waited for");
+        }
     }
 }
