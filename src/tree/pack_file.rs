@@ -3,7 +3,8 @@
 //! Owns: [`PackFile`]. Writers of images read contents in stretches that no digest covers, so no byte of a content is
 //! given out before the whole content was compared with its digest, once a process, when it is first read; what this
 //! process has stored itself is known, and who has a checksum of his own may read without. So nothing that is not read costs anything, and threads that read share the
-//! work. A pack that holds something else is marked; the store sets it aside and makes its steps again.
+//! work. A pack that holds something else is marked; the store sets it aside and makes its steps again. Who knows that all
+//! of a pack will be wanted can have it read ahead.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -58,7 +59,7 @@ struct State {
 impl PackFile {
     pub fn new(path: PathBuf, file: File) -> Arc<PackFile> {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let [damaged, asked_for] = [false, false].map(AtomicBool::new);
+        let (damaged, asked_for) = (AtomicBool::new(false), AtomicBool::new(false));
         Arc::new(PackFile { path, file, state, changed, damaged, asked_for })
     }
 
